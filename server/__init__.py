@@ -1,0 +1,1 @@
+"""FastAPI and vLLM: an OpenAI-compatible API that reports steps, exits and savings."""

@@ -1,0 +1,1 @@
+"""Step-GRPO post-training, and the methods it is compared with."""

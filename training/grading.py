@@ -1,0 +1,28 @@
+"""What a completion amounts to: right or wrong, boxed or not, in how many steps and with which exit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reasoning import Trace, answers_equal, boxed_answer, count_steps, parse_trace
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """``steps`` is the paper's count (1 + markers) over the thinking block, so it is at least 1."""
+
+    correct: bool
+    formatted: bool
+    steps: int
+    trace: Trace
+
+
+def grade(text: str, answer: str, markers: Sequence[str], *, finish_reason: str = "stop") -> Grade:
+    """Grade one completion against the reference answer. Only a boxed answer after the thinking block counts."""
+    trace = parse_trace(text, markers=markers, finish_reason=finish_reason)
+    found = boxed_answer(trace.answer)
+    return Grade(
+        correct=found is not None and answers_equal(found, answer),
+        formatted=found is not None,
+        steps=count_steps(trace.reasoning, markers),
+        trace=trace,
+    )

@@ -1,0 +1,242 @@
+"""What an evaluation found: JSON for machines, Markdown for readers and plots for both."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from training.evaluation import Adaptivity, Comparison, Interval, Measured, RepairShares, adaptivity, compare, repair_shares
+from training.problems import FAMILIES, GUESS_AND_CHECK, MAX_NEEDED
+from training.trials import Trial, TrialSummary, summarise_trials
+
+BASE_COLOUR, TUNED_COLOUR = "#7a8699", "#0b7285"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Base and tuned, measured on the same questions with the same sampling."""
+
+    label: str
+    base: Measured
+    tuned: Measured
+
+    @property
+    def comparison(self) -> Comparison:
+        """Paired differences with their intervals."""
+        return compare(self.base, self.tuned)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialTable:
+    """Trial answers of the base before and after they are justified, per group of families."""
+
+    rows: Mapping[str, tuple[TrialSummary, TrialSummary]]
+
+
+def trial_table(trials: Sequence[Trial], threshold: float) -> TrialTable:
+    """Summaries for chains and for guess and check: (not yet justified, justified)."""
+    groups = {"chains": ("chain",), "guess and check": GUESS_AND_CHECK}
+    return TrialTable(
+        {
+            name: (
+                summarise_trials([t for t in trials if t.family in families and not t.justified], threshold),
+                summarise_trials([t for t in trials if t.family in families and t.justified], threshold),
+            )
+            for name, families in groups.items()
+        }
+    )
+
+
+def write_report(
+    folder: Path, pairs: Sequence[Pair], trials: Sequence[Trial], *, threshold: float, log: Path | None = None
+) -> None:
+    """Write ``report.json``, ``report.md`` and the plots to ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = trial_table(trials, threshold) if trials else None
+    (folder / "report.json").write_text(json.dumps(_as_json(pairs, table), indent=2) + "\n")
+    (folder / "report.md").write_text(_as_markdown(pairs, table, threshold))
+    _plot_exits(folder / "exits.png", pairs[0])
+    _plot_tokens(folder / "tokens.png", pairs[0])
+    if trials:
+        _plot_trials(folder / "trial_answers.png", trials, threshold)
+    if log is not None and log.exists():
+        _plot_training(folder / "training.png", [json.loads(line) for line in log.read_text().splitlines()])
+
+
+def _as_json(pairs: Sequence[Pair], table: TrialTable | None) -> dict[str, object]:
+    return {
+        "pairs": {
+            pair.label: {
+                "questions": len(pair.base.outcomes),
+                "base": _summary(pair.base),
+                "tuned": _summary(pair.tuned),
+                "comparison": asdict(pair.comparison),
+            }
+            for pair in pairs
+        },
+        "trial_answers": {
+            name: {"unjustified": asdict(before), "justified": asdict(after)}
+            for name, (before, after) in (table.rows if table else {}).items()
+        },
+    }
+
+
+def _summary(measured: Measured) -> dict[str, object]:
+    return {
+        "accuracy": float(measured.correct.mean()),
+        "tokens": float(measured.tokens.mean()),
+        "steps": float(measured.steps.mean()),
+        "adaptivity": asdict(adaptivity(measured)),
+        "repairs": asdict(repair_shares(measured)),
+        "families": {
+            family: {
+                "accuracy": float(measured.correct[chosen].mean()),
+                "tokens": float(measured.tokens[chosen].mean()),
+                "steps": float(measured.steps[chosen].mean()),
+            }
+            for family in FAMILIES
+            if (chosen := np.array([o.problem.family == family for o in measured.outcomes])).any()
+        },
+    }
+
+
+def _as_markdown(pairs: Sequence[Pair], table: TrialTable | None, threshold: float) -> str:
+    lines = ["# Evaluation", "", "| sampling | checkpoint | accuracy | tokens | steps |", "|---|---|---|---|---|"]
+    for pair in pairs:
+        for measured in (pair.base, pair.tuned):
+            lines.append(
+                f"| {pair.label} | {measured.name} | {measured.correct.mean():.1%} | {measured.tokens.mean():.1f}"
+                f" | {measured.steps.mean():.2f} |"
+            )
+    lines += ["", "| sampling | tokens saved | accuracy difference (points) |", "|---|---|---|"]
+    for pair in pairs:
+        found = pair.comparison
+        lines.append(f"| {pair.label} | {_percent(found.savings_ratio)} | {_points(found.accuracy_difference)} |")
+    lines += [
+        "",
+        "Does the exit follow the question? Exit against needed step on guess and check; shares of chains that go on"
+        " after the first pass.",
+        "",
+        "| sampling | checkpoint | rank correlation | before / at / after | checks after right | checks after wrong |",
+        "|---|---|---|---|---|---|",
+    ]
+    for pair in pairs:
+        lines += [_adaptivity_row(pair.label, m.name, adaptivity(m)) for m in (pair.base, pair.tuned)]
+    lines += ["", "| sampling | checkpoint | rescued by later steps | spoiled by later steps |", "|---|---|---|---|"]
+    for pair in pairs:
+        lines += [_repair_row(pair.label, m.name, repair_shares(m)) for m in (pair.base, pair.tuned)]
+    if table:
+        lines += [
+            "",
+            f"Trial answers of the base after every step (accepted: confidence above {threshold}).",
+            "",
+            "| problems | answer justified | trials | confidence | accuracy | accepted | accuracy of accepted |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name, summaries in table.rows.items():
+            for justified, s in zip(("not yet", "yes"), summaries, strict=True):
+                lines.append(
+                    f"| {name} | {justified} | {s.count} | {s.confidence:.3f} | {s.accuracy:.3f} | {s.accepted:.1%}"
+                    f" | {s.accepted_accuracy:.3f} |"
+                )
+    return "\n".join([*lines, ""])
+
+
+def _percent(interval: Interval) -> str:
+    return f"{interval.mean:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+
+
+def _points(interval: Interval) -> str:
+    return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def _adaptivity_row(label: str, name: str, found: Adaptivity) -> str:
+    return (
+        f"| {label} | {name} | {found.rank_correlation:.3f} | {found.before:.1%} / {found.at:.1%} / {found.after:.1%}"
+        f" | {found.checks_after_right:.1%} of {found.right} | {_share(found.checks_after_wrong)} of {found.wrong} |"
+    )
+
+
+def _repair_row(label: str, name: str, found: RepairShares) -> str:
+    return f"| {label} | {name} | {found.rescued:.1%} | {found.spoiled:.1%} |"
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1%}"
+
+
+def _plot_exits(path: Path, pair: Pair) -> None:
+    """Exit step against needed step, base and tuned."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
+    for axis, measured in zip(axes, (pair.base, pair.tuned), strict=True):
+        grid = np.zeros((12, MAX_NEEDED))
+        for outcome in measured.outcomes:
+            if outcome.problem.family in GUESS_AND_CHECK:
+                grid[min(outcome.exit_step, 12) - 1, outcome.problem.needed - 1] += 1
+        shares = grid / np.maximum(grid.sum(axis=0), 1)
+        image = axis.imshow(shares, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=1, extent=(0.5, 6.5, 0.5, 12.5))
+        axis.plot([0.5, 6.5], [0.5, 6.5], color="white", linewidth=1, linestyle="--")
+        axis.set(title=f"{measured.name} ({pair.label})", xlabel="needed steps")
+    axes[0].set_ylabel("exit step")
+    figure.colorbar(image, ax=axes, label="share of questions")
+    _save(figure, path)
+
+
+def _plot_tokens(path: Path, pair: Pair) -> None:
+    figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    bins = np.linspace(0, max(pair.base.tokens.max(), pair.tuned.tokens.max()), 50)
+    for measured, colour in ((pair.base, BASE_COLOUR), (pair.tuned, TUNED_COLOUR)):
+        label = f"{measured.name}: mean {measured.tokens.mean():.0f}"
+        axis.hist(measured.tokens, bins=bins, alpha=0.6, color=colour, label=label)
+    axis.set(xlabel="tokens an answer", ylabel="questions")
+    axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def _plot_trials(path: Path, trials: Sequence[Trial], threshold: float) -> None:
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for justified, colour, label in ((False, "#c92a2a", "not yet justified"), (True, TUNED_COLOUR, "justified")):
+        chosen = [trial for trial in trials if trial.justified is justified]
+        confidences = np.array([trial.confidence for trial in chosen])
+        axes[0].hist(confidences, bins=np.linspace(0, 1, 41), alpha=0.6, color=colour, label=label)
+    axes[0].axvline(threshold, color="black", linewidth=1, linestyle="--")
+    axes[0].set(xlabel="confidence of the trial answer", ylabel="trials")
+    axes[0].legend(frameon=False)
+    _reliability(axes[1], trials)
+    _save(figure, path)
+
+
+def _reliability(axis: Axes, trials: Sequence[Trial]) -> None:
+    confidences = np.array([trial.confidence for trial in trials])
+    correct = np.array([float(trial.correct) for trial in trials])
+    edges = np.quantile(confidences, np.linspace(0, 1, 11))
+    bins = np.clip(np.searchsorted(edges, confidences, side="right") - 1, 0, 9)
+    points = [(confidences[bins == b].mean(), correct[bins == b].mean()) for b in range(10) if (bins == b).any()]
+    axis.plot(*zip(*points, strict=True), marker="o", color=TUNED_COLOUR)
+    axis.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
+    axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
+
+
+def _plot_training(path: Path, lines: Sequence[Mapping[str, float]]) -> None:
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    steps = [line["step"] for line in lines]
+    for axis, key, label in zip(
+        axes, ("accuracy", "completion_tokens", "steps"), ("accuracy", "tokens", "steps"), strict=True
+    ):
+        axis.plot(steps, [line[key] for line in lines], color=TUNED_COLOUR)
+        axis.set(xlabel="training step", ylabel=f"{label} (rollouts)")
+    _save(figure, path)
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    plt.close(figure)

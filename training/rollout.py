@@ -1,0 +1,172 @@
+"""Dynamic Truncated Rollout: every sample follows its own exit policy over the engine's queue.
+
+There is no barrier between samples: the next request of a sample is queued the moment its last one ends, so a trial
+answer of 20 tokens never waits for somebody else's long thought.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
+
+from reasoning.policy import Action, Answer, ExitPolicy, ExitPolicyConfig, Finish, Probe, Probed, Sampled, Think
+from training.engine import GREEDY, Completion, Engine, Request, Sampling
+
+JUNCTION = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One sampled completion.
+
+    Attributes:
+        completion_ids: tokens after the prompt, forced ones included, end of sequence included when it was reached.
+        sampled: 1 where the policy sampled the token, 0 where it was forced; same length as ``completion_ids``.
+        text: the decoded completion, without the end-of-sequence token.
+        exit: how thinking ended ("none" for a plain rollout).
+        confidences: of the trial answers, in order.
+        probe_tokens: tokens decoded for trial answers; they are in none of the above.
+    """
+
+    completion_ids: list[int]
+    sampled: list[int]
+    text: str
+    exit: str
+    confidences: tuple[float, ...]
+    probe_tokens: int
+
+
+def plain_rollouts(
+    engine: Engine, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], max_tokens: int, sampling: Sampling
+) -> list[Rollout]:
+    """Ordinary sampling: one request per prompt, nothing forced."""
+    completions = engine.generate([Request(prompt, max_tokens, sampling) for prompt in prompts])
+    rollouts = []
+    for completion in completions:
+        ids = list(completion.tokens)
+        rollouts.append(Rollout(ids, [1] * len(ids), _text(tokenizer, ids), "none", (), 0))
+    return rollouts
+
+
+def truncated_rollouts(
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    config: ExitPolicyConfig,
+    sampling: Sampling,
+) -> list[Rollout]:
+    """Sample one completion per prompt, each under its own :class:`~reasoning.policy.ExitPolicy`.
+
+    Args:
+        engine: holds the current policy's weights.
+        tokenizer: the checkpoint's.
+        prompts: token ids, one list per sample (a group is the same prompt several times).
+        config: of the exit policy; its ``total_tokens`` bounds a completion.
+        sampling: how thoughts and answers are drawn; trial answers are always greedy.
+    """
+    samples = [_Sample(tokenizer, prompt, ExitPolicy(config)) for prompt in prompts]
+    running: dict[str, _Sample] = {}
+
+    def advance(sample: _Sample, action: Action) -> None:
+        request = sample.apply(action, sampling)
+        if request is not None:
+            running[engine.submit(request)] = sample
+
+    for sample in samples:
+        advance(sample, sample.policy.start())
+    while engine.busy:
+        for request_id, completion in engine.step():
+            sample = running.pop(request_id)
+            advance(sample, sample.policy.advance(sample.receive(completion)))
+    return [sample.finished() for sample in samples]
+
+
+@dataclass(slots=True)
+class _Sample:
+    """One completion under way: its tokens so far and what they came from."""
+
+    tokenizer: PreTrainedTokenizerBase
+    prompt: list[int]
+    policy: ExitPolicy
+    tokens: list[int] = field(default_factory=list)
+    sampled: list[int] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+    probing: bool = False
+    probe_tokens: int = 0
+
+    def apply(self, action: Action, sampling: Sampling) -> Request | None:
+        """Carry out an action: change the path where it says so and return the request that it asks for."""
+        self.probing = isinstance(action, Probe)
+        match action:
+            case Probe(text, stop, max_tokens):
+                path, _ = self._joined(text)
+                return Request(self.prompt + path, max_tokens, GREEDY, stop, with_logprobs=True)
+            case Think(append, stop, max_tokens):
+                self._append(append)
+                return Request(self.prompt + self.tokens, max_tokens, sampling, stop)
+            case Answer(append, max_tokens):
+                self._append(append)
+                return Request(self.prompt + self.tokens, max_tokens, sampling)
+            case Finish():
+                return None
+
+    def receive(self, completion: Completion) -> Sampled | Probed:
+        """Take in what the engine sampled; a path is cut exactly where its stop string begins."""
+        if self.probing:
+            self.probe_tokens += len(completion.tokens)
+            return Probed(completion.logprobs, closed=completion.stop is not None)
+        kept = list(completion.tokens)
+        if completion.stop is not None:
+            kept = cut_tokens(self.tokenizer, kept, completion.text)
+        self.dropped = list(completion.tokens[len(kept) :])
+        self.tokens += kept
+        self.sampled += [1] * len(kept)
+        return Sampled(completion.text, len(kept), completion.finish, completion.stop)
+
+    def finished(self) -> Rollout:
+        """The completion, once the policy has ended it."""
+        return Rollout(
+            self.tokens,
+            self.sampled,
+            _text(self.tokenizer, self.tokens),
+            self.policy.exit_reason,
+            tuple(self.policy.probes),
+            self.probe_tokens,
+        )
+
+    def _append(self, text: str) -> None:
+        """Add text that the policy decided on. A stop string that is put back keeps the tokens it was sampled with."""
+        if not text:
+            return
+        if self.dropped and self.tokenizer.decode(self.dropped) == text:
+            self.tokens += self.dropped
+            self.sampled += [1] * len(self.dropped)
+        else:
+            self.tokens, kept = self._joined(text)
+            self.sampled = self.sampled[:kept] + [0] * (len(self.tokens) - kept)
+        self.dropped = []
+
+    def _joined(self, text: str) -> tuple[list[int], int]:
+        """The path with text appended and how many of its tokens stayed; the junction is encoded anew, as BPE would."""
+        start = max(0, len(self.tokens) - JUNCTION)
+        tail = self.tokens[start:]
+        joined = self.tokenizer.encode(self.tokenizer.decode(tail) + text, add_special_tokens=False)
+        same = next((i for i, (a, b) in enumerate(zip(tail, joined, strict=False)) if a != b), len(tail))
+        return self.tokens[:start] + joined, start + same
+
+
+def cut_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], text: str) -> list[int]:
+    """The leading tokens whose text is ``text``: what was sampled before a stop string.
+
+    Where the stop string begins inside a token, what stands before it in that token is encoded by itself.
+    """
+    count = len(tokens)
+    while count and len(tokenizer.decode(tokens[:count])) > len(text):
+        count -= 1
+    rest = text[len(tokenizer.decode(tokens[:count])) :]
+    return list(tokens[:count]) + (tokenizer.encode(rest, add_special_tokens=False) if rest else [])
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
+    ends = tokens[:-1] if tokens and tokens[-1] == tokenizer.eos_token_id else tokens
+    return str(tokenizer.decode(ends))

@@ -1,0 +1,136 @@
+"""Supervised training of the quickstart base model on written traces.
+
+Two things are taught at once. Whole traces teach to reason (and to overthink). Traces cut at a random step and closed
+early, as a trial answer or as a forced exit, teach what is known at that point: the loss falls on the true answer only,
+so the likelihood makes the model's confidence match its chance to be right, low before the needed step and high after.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from training.model import build_model
+from training.problems import Problem, problems
+from training.recipe import Recipe, SftSettings
+from training.tokenizer import ANSWER_PROMPT, END_OF_TURN, THINK, build_tokenizer
+from training.traces import DRILL, Habits, answer_text, write_trace
+
+Progress = Callable[[int, int, dict[str, float]], None]
+POOL = 512
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Token ids and the position from which they are learned."""
+
+    tokens: list[int]
+    learned_from: int
+
+
+def train_base(recipe: Recipe, output: Path, *, seed: int, on_step: Progress) -> None:
+    """Train the base model from scratch and write it, with its tokenizer, to ``output``.
+
+    Args:
+        recipe: its ``model`` and ``sft`` sections.
+        output: checkpoint folder.
+        seed: of the initial weights, the data and its order.
+        on_step: called after every step with its number, the number of steps and ``{"loss": ...}``.
+    """
+    settings = recipe.sft
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, seed, hidden_size=recipe.model.hidden_size, layers=recipe.model.layers)
+    optimizers = _optimizers(model, settings)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, settings.steps))
+        for optimizer in optimizers
+    ]
+    pad = tokenizer.pad_token_id
+    for step, batch in zip(range(settings.steps), _batches(tokenizer, settings, seed), strict=False):
+        tokens, labels = _collate(batch, pad)
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = model.model(tokens).last_hidden_state[:, :-1]
+            learned = labels[:, 1:] != IGNORED
+            logits = model.lm_head(hidden[learned])
+        loss = nn.functional.cross_entropy(logits.float(), labels[:, 1:][learned])
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        on_step(step + 1, settings.steps, {"loss": loss.item()})
+    output.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+
+
+def _optimizers(model: nn.Module, settings: SftSettings) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for the embedding and the norms."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    rest = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=settings.muon_lr, weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=settings.adamw_lr, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def _schedule(step: int, steps: int) -> float:
+    """A short warm-up, then a flat part, then linearly to zero over the last 60 %."""
+    return min(1.0, (step + 1) / 20, (steps - step) / (0.6 * steps))
+
+
+def _batches(tokenizer: PreTrainedTokenizerBase, settings: SftSettings, seed: int) -> Iterator[list[Example]]:
+    """Batches of examples of similar length, each at most ``batch_tokens`` with its padding."""
+    rng = random.Random(f"sft:{seed}")
+    stream = problems("train", seed)
+    made = 0
+    while True:
+        habits = DRILL if made < settings.drill * settings.steps else Habits()
+        pool = [_example(tokenizer, next(stream), habits, settings.cut_share, rng) for _ in range(POOL)]
+        batches: list[list[Example]] = [[]]
+        for example in sorted(pool, key=lambda example: len(example.tokens)):
+            if (len(batches[-1]) + 1) * len(example.tokens) > settings.batch_tokens:
+                batches.append([])
+            batches[-1].append(example)
+        rng.shuffle(batches)
+        made += len(batches)
+        yield from batches
+
+
+def _example(
+    tokenizer: PreTrainedTokenizerBase, problem: Problem, habits: Habits, cut_share: float, rng: random.Random
+) -> Example:
+    """A whole trace, or (with probability ``cut_share``) one closed early at a random step."""
+    trace = write_trace(problem, rng, habits)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": problem.question}], add_generation_prompt=True, tokenize=False
+    )
+    if rng.random() >= cut_share:
+        shown, learned = "", f"{THINK[0]}\n{trace.thinking}\n{THINK[1]}\n\n{answer_text(trace.answer)}{END_OF_TURN}"
+    else:
+        last = 1 if rng.random() < 0.4 else rng.randint(1, len(trace.steps))
+        shown = f"{THINK[0]}\n" + "\n".join(trace.steps[:last])
+        if rng.random() < 0.5:
+            shown, learned = shown + ANSWER_PROMPT, f"{{{problem.answer}}}{THINK[1]}"
+        else:
+            shown, learned = f"{shown}\n{THINK[1]}\n\n", answer_text(problem.answer) + END_OF_TURN
+    context = tokenizer.encode(prompt + shown)
+    return Example(context + tokenizer.encode(learned), len(context))
+
+
+def _collate(batch: list[Example], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded token ids and labels, both ``(examples, longest)``; causal attention needs no padding mask."""
+    longest = max(len(example.tokens) for example in batch)
+    tokens = torch.full((len(batch), longest), pad)
+    labels = torch.full((len(batch), longest), IGNORED)
+    for row, example in enumerate(batch):
+        ids = torch.tensor(example.tokens)
+        tokens[row, : len(ids)] = ids
+        labels[row, example.learned_from : len(ids)] = ids[example.learned_from :]
+    return tokens, labels

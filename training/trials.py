@@ -1,0 +1,102 @@
+"""Are trial answers sure exactly when they may be? Accuracy against confidence at every step of sampled traces."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoTokenizer
+
+from reasoning import answer_confidence, answers_equal, boxed_answer
+from training.engine import GREEDY, Engine, Request
+from training.evaluation import Measured, Outcome
+from training.tokenizer import ANSWER_PROMPT, THINK
+
+PROBE_TOKENS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A trial answer after step ``step`` of a sampled trace.
+
+    ``justified``: the needed step of a guess-and-check problem was reached, or the chain's steps so far conclude the
+    right answer.
+    """
+
+    family: str
+    step: int
+    justified: bool
+    confidence: float
+    correct: bool
+
+
+def trial_answers(folder: Path, measured: Measured) -> list[Trial]:
+    """Ask for a greedy trial answer after every step of every measured trace, as the rollout would."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    cuts = [(outcome, step) for outcome in measured.outcomes for step in range(1, len(outcome.grade.trace.steps) + 1)]
+    engine = Engine(folder, max_model_len=1024)
+    try:
+        requests = []
+        for outcome, step in cuts:
+            prompt = tokenizer.apply_chat_template(
+                [{"role": "user", "content": outcome.problem.question}], add_generation_prompt=True, tokenize=False
+            )
+            context = tokenizer.encode(prompt + _shown(outcome, step) + ANSWER_PROMPT)
+            requests.append(Request(context, PROBE_TOKENS, GREEDY, (THINK[1],), with_logprobs=True))
+        completions = engine.generate(requests)
+    finally:
+        engine.close()
+    trials = []
+    for (outcome, step), completion in zip(cuts, completions, strict=True):
+        found = boxed_answer("\\boxed" + completion.text)
+        trials.append(
+            Trial(
+                family=outcome.problem.family,
+                step=step,
+                justified=_justified(outcome, step),
+                confidence=answer_confidence(completion.logprobs, closed=completion.stop is not None),
+                correct=found is not None and answers_equal(found, outcome.problem.answer),
+            )
+        )
+    return trials
+
+
+def _shown(outcome: Outcome, step: int) -> str:
+    steps = outcome.grade.trace.steps[:step]
+    return THINK[0] + "".join(part.text for part in steps).rstrip("\n")
+
+
+def _justified(outcome: Outcome, step: int) -> bool:
+    if outcome.problem.family != "chain":
+        return step >= outcome.problem.needed
+    numbers = outcome.grade.trace.steps[step - 1].text.replace(",", ".").rstrip(". \n").split(".")[-1].split()
+    verdict = outcome.grade.trace.steps[step - 1].text
+    return verdict.split(", not ")[0].rstrip(". \n").endswith(f" {outcome.problem.answer}") and bool(numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSummary:
+    """Trials of one kind: how many, mean confidence, accuracy, the share above the threshold and its accuracy."""
+
+    count: int
+    confidence: float
+    accuracy: float
+    accepted: float
+    accepted_accuracy: float
+
+
+def summarise_trials(trials: Sequence[Trial], threshold: float) -> TrialSummary:
+    """Aggregate trials; means of an empty set are NaN."""
+    accepted = [trial for trial in trials if trial.confidence > threshold]
+    return TrialSummary(
+        count=len(trials),
+        confidence=_mean(trial.confidence for trial in trials),
+        accuracy=_mean(trial.correct for trial in trials),
+        accepted=len(accepted) / len(trials) if trials else float("nan"),
+        accepted_accuracy=_mean(trial.correct for trial in accepted),
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return float(np.mean(listed)) if listed else float("nan")
