@@ -1,6 +1,7 @@
 """Step-GRPO on TRL's ``GRPOTrainer``. The only TRL import of the project: rollouts and rewards know nothing of it."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -173,6 +174,7 @@ def _rollout_function(
 
     def rollout(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
         difference = synchronise(engine, trainer.model, log.guard_sequences)
+        started = time.perf_counter()
         prompt_ids = [
             tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False) for prompt in prompts
         ]
@@ -181,7 +183,8 @@ def _rollout_function(
         else:
             rollouts = plain_rollouts(engine, tokenizer, prompt_ids, settings.max_completion_tokens, sampling)
         log.guard_sequences = [p + r.completion_ids for p, r in zip(prompt_ids[:2], rollouts[:2], strict=True)]
-        log.rollout = {"sync_difference": difference, **summarise(rollouts)}
+        seconds = time.perf_counter() - started
+        log.rollout = {"sync_difference": difference, "rollout_seconds": seconds, **summarise(rollouts)}
         output: dict[str, Any] = {
             "prompt_ids": prompt_ids,
             "completion_ids": [rollout.completion_ids for rollout in rollouts],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
-from reasoning.policy import Action, Answer, ExitPolicy, ExitPolicyConfig, Finish, Probe, Probed, Sampled, Think
+from reasoning import Action, Answer, ExitPolicy, ExitPolicyConfig, Finish, Probe, Probed, Sampled, Think
 from training.engine import GREEDY, Completion, Engine, Request, Sampling
 
 JUNCTION = 8
@@ -103,10 +103,10 @@ class _Sample:
                 return Request(self.prompt + path, max_tokens, GREEDY, stop, with_logprobs=True)
             case Think(append, stop, max_tokens):
                 self._append(append)
-                return Request(self.prompt + self.tokens, max_tokens, sampling, stop)
+                return Request(self.prompt + self.tokens, self._room(max_tokens), sampling, stop)
             case Answer(append, max_tokens):
                 self._append(append)
-                return Request(self.prompt + self.tokens, max_tokens, sampling)
+                return Request(self.prompt + self.tokens, self._room(max_tokens), sampling)
             case Finish():
                 return None
 
@@ -129,22 +129,28 @@ class _Sample:
             self.tokens,
             self.sampled,
             _text(self.tokenizer, self.tokens),
-            self.policy.exit_reason,
+            "repetition" if self.policy.repeated else self.policy.exit_reason,
             tuple(self.policy.probes),
             self.probe_tokens,
         )
+
+    def _room(self, max_tokens: int) -> int:
+        """The limit of a request, forced tokens counted too."""
+        return max(1, min(max_tokens, self.policy.config.total_tokens - len(self.tokens)))
 
     def _append(self, text: str) -> None:
         """Add text that the policy decided on. A stop string that is put back keeps the tokens it was sampled with."""
         if not text:
             return
-        if self.dropped and self.tokenizer.decode(self.dropped) == text:
+        stop = self.tokenizer.decode(self.dropped)
+        if self.dropped and text.startswith(stop):
             self.tokens += self.dropped
             self.sampled += [1] * len(self.dropped)
-        else:
+            text = text.removeprefix(stop)
+        self.dropped = []
+        if text:
             self.tokens, kept = self._joined(text)
             self.sampled = self.sampled[:kept] + [0] * (len(self.tokens) - kept)
-        self.dropped = []
 
     def _joined(self, text: str) -> tuple[list[int], int]:
         """The path with text appended and how many of its tokens stayed; the junction is encoded anew, as BPE would."""
