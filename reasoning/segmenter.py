@@ -14,8 +14,8 @@ that sums stay exact and steps are right to within the chunk.
 """
 
 import re
-from collections import deque
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from typing import Final
 
@@ -25,6 +25,7 @@ from reasoning.trace import Exit, ExitReason, Step, Trace
 DEFAULT_TAGS: Final = ("<think>", "</think>")
 
 _SOMETHING = re.compile(r"\S")
+_NOTHING = re.compile(r"(?!)")
 
 
 class _Phase(Enum):
@@ -48,21 +49,22 @@ class Segmenter:
     __slots__ = (
         "_block_end",
         "_block_start",
-        "_buffer",
         "_close",
-        "_context",
         "_cuts",
+        "_fresh",
+        "_held",
+        "_initials",
         "_length",
-        "_lookahead",
+        "_longest",
+        "_markers",
         "_open",
         "_pattern",
         "_phase",
         "_pieces",
-        "_something",
         "_starts",
         "_suspect",
+        "_suspect_inside",
         "_tag_start",
-        "_through",
         "_tokens",
     )
 
@@ -72,23 +74,23 @@ class Segmenter:
         self._open, self._close = think
         if not self._open or not self._close or self._open == self._close:
             raise ValueError(f"think must be two different, non-empty tags, not {think!r}")
-        longest_first = checked_markers(markers)
-        pattern = marker_pattern(markers).pattern
-        self._pattern = re.compile(f"({re.escape(self._close)})|(?:{pattern})")
-        self._lookahead = max([len(marker) for marker in longest_first] + [len(self._close) - 1])
-        initials = {self._close[0], *(marker[0] for marker in longest_first)}
-        self._suspect = re.compile("[" + re.escape("".join(sorted(initials))) + "]").search
+        self._markers = checked_markers(markers)
+        self._pattern = marker_pattern(self._markers)
+        self._longest = len(self._markers[0]) if self._markers else 0
+        initials = [marker[0] for marker in self._markers]
+        self._initials = _any_of(initials)
+        self._suspect_inside = _any_of([self._close[0], *initials]).search
+        self._suspect = _any_of([self._open[0]]).search
 
         self._phase = _Phase.BEFORE
         self._pieces: list[str] = []
         self._length = 0
-        self._buffer = ""
-        self._context = 0
+        self._held = ""
+        self._fresh = 0
         self._tag_start = self._block_start = self._block_end = 0
-        self._something = False
-        self._cuts: list[tuple[int, str | None, int]] = []
-        self._starts: deque[int] = deque()
-        self._tokens = self._through = 0
+        self._cuts: list[tuple[int, str | None]] = []
+        self._tokens = [0]
+        self._starts: list[int] = []
         if inside:
             self._enter(0, 0)
 
@@ -103,22 +105,15 @@ class Segmenter:
         return len(self._cuts)
 
     def feed(self, text: str, tokens: int = 0) -> None:
-        """Take in the next piece of the completion and the number of tokens that it came as."""
-        start = self._length
-        if tokens == 1:
-            self._starts.append(start)
-        elif tokens:
-            self._starts.extend(start + i * len(text) // tokens for i in range(tokens))
-        if not text:
-            return
-        self._pieces.append(text)
-        self._length += len(text)
-        if self._phase is not _Phase.AFTER:
-            self._buffer += text
-            self._scan(final=False)
-        self._count_before(self._length - len(self._buffer) + self._context)
+        """Take in the next piece of the completion and the number of tokens it was decoded from."""
+        if self._held or self._starts or not text or self._suspect(text):
+            self._examine(text, tokens)
+        else:
+            self._pieces.append(text)
+            self._length += len(text)
+            self._tokens[-1] += tokens
 
-    def close(self, finish_reason: str, *, stopped: bool = False, forced: ExitReason | None = None) -> Trace:
+    def close(self, finish_reason: str | None, *, stopped: bool = False, forced: ExitReason | None = None) -> Trace:
         """End the completion and return what it was made of. The segmenter must not be fed afterwards.
 
         Args:
@@ -126,32 +121,33 @@ class Segmenter:
             stopped: ``stop`` came from a stop string or token of the request, not from the end of the sequence.
             forced: why an exit policy closed the block, where one did.
         """
-        if self._phase is not _Phase.AFTER:
-            self._scan(final=True)
+        self._examine("", 0, final=True)
+        self._settle(self._length + 1)
         text = "".join(self._pieces)
-        opened = self._phase is not _Phase.BEFORE
-        if self._phase is _Phase.INSIDE:
-            self._block_end = self._length
-            after_block = self._length
-        else:
-            after_block = self._block_end + len(self._close) if opened else 0
-        before = self._cuts[0][2] if self._cuts else 0
-        total = self._tokens + len(self._starts)
-        through = self._through if self._phase is _Phase.AFTER else total
-        steps = self._finished_steps(text, through) if opened and self._something else ()
-        reasoning_tokens = through - before if steps else 0
+        opened, closed = self._phase is not _Phase.BEFORE, self._phase is _Phase.AFTER
+        block_end = self._block_end if closed else self._length if opened else 0
+        steps = self._steps(text, block_end)
+        completion_tokens = sum(self._tokens)
+        reasoning_tokens = sum(step.tokens for step in steps)
         return Trace(
             text=text,
-            preamble=text[: self._tag_start] if opened else "",
-            reasoning=text[self._block_start : self._block_end] if opened else "",
-            answer=text[after_block:],
+            preamble=text[: self._tag_start],
+            reasoning=text[self._block_start : block_end],
+            answer=text[block_end + len(self._close) if closed else block_end :],
             steps=steps,
             exit=Exit(forced or self._reason(finish_reason, stopped), len(steps), reasoning_tokens),
-            completion_tokens=total,
-            answer_tokens=total - reasoning_tokens,
+            completion_tokens=completion_tokens,
+            answer_tokens=completion_tokens - reasoning_tokens,
         )
 
-    def _reason(self, finish_reason: str, stopped: bool) -> ExitReason:
+    def _steps(self, text: str, block_end: int) -> tuple[Step, ...]:
+        ends = [*(start for start, _ in self._cuts[1:]), block_end]
+        return tuple(
+            Step(text[start:end], marker, start, end, tokens)
+            for (start, marker), end, tokens in zip(self._cuts, ends, self._tokens[1:], strict=False)
+        )
+
+    def _reason(self, finish_reason: str | None, stopped: bool) -> ExitReason:
         if self._phase is _Phase.AFTER:
             return "model"
         if finish_reason not in ("stop", "length"):
@@ -162,81 +158,104 @@ class Segmenter:
             return "length"
         return "stop" if stopped else "eos"
 
-    def _finished_steps(self, text: str, through: int) -> tuple[Step, ...]:
-        """The steps between the cuts; ``through`` is the number of tokens up to the end of the block."""
-        ends = [*self._cuts[1:], (self._block_end, None, through)]
-        return tuple(
-            Step(text[start:end], marker, start, end, tokens_after - tokens_before)
-            for (start, marker, tokens_before), (end, _, tokens_after) in zip(self._cuts, ends, strict=True)
-        )
+    def _examine(self, text: str, tokens: int, final: bool = False) -> None:
+        """Decide what can be decided of the held-back text and the new one; ``final``: nothing follows.
 
-    def _scan(self, final: bool) -> None:
-        """Look for what the buffer decides. Its first ``_context`` characters are settled, kept for look-behind."""
+        The window is the undecided text, led by the character before it, which a marker's left edge has to see.
+        """
+        self._starts += [self._length + index * len(text) // tokens for index in range(tokens)]
+        if not text and not final:
+            return
+        window, cursor = self._held, self._fresh
+        if not window and self._length > self._block_start:
+            window, cursor = self._pieces[-1][-1], 1
+        base = self._length - len(window)
+        window += text
+        if text:
+            self._pieces.append(text)
+            self._length += len(text)
+
         if self._phase is _Phase.BEFORE:
-            found = self._buffer.find(self._open)
-            if found < 0:
-                self._keep(len(self._open) - 1)
+            at = window.find(self._open, cursor)
+            if at < 0:
+                self._hold(window, base, len(window) if final else _partial(window, self._open, cursor))
                 return
-            tag = self._length - len(self._buffer) + found
-            self._buffer = self._buffer[found + len(self._open) :]
-            self._context = 0
-            self._enter(tag, tag + len(self._open))
-        while self._phase is _Phase.INSIDE:
-            position = self._context
-            found_at = self._suspect(self._buffer, position)
-            match = self._pattern.search(self._buffer, position) if found_at else None
-            if match is None:
-                undecided = len(self._buffer) - found_at.start() if found_at else 0
-                self._settle(len(self._buffer) - min(self._lookahead, undecided))
+            after = at + len(self._open)
+            self._enter(base + at, base + after)
+            window, base, cursor = window[after:], base + after, 0
+        if self._phase is _Phase.INSIDE:
+            at = window.find(self._close, cursor)
+            if at < 0:
+                limit = len(window) if final else _partial(window, self._close, cursor)
+                self._hold(window, base, self._mark(window, base, cursor, limit, final))
                 return
-            if match[1] is None and not final and len(self._buffer) - match.start() <= self._lookahead:
-                self._settle(match.start())
-                return
-            self._note(position, match.start())
-            at = self._length - len(self._buffer) + match.start()
-            if match[1] is None:
-                self._cut(at, match[0])
-                self._something = True
-                self._settle(match.end())
-            else:
-                self._block_end = at
-                self._phase = _Phase.AFTER
-                self._through = self._count_before(at + len(self._close))
-                self._buffer, self._context = "", 0
+            self._mark(window, base, cursor, at, final=True)
+            self._leave(base + at)
+        self._hold(window, base, len(window))
 
-    def _enter(self, tag_start: int, block_start: int) -> None:
+    def _enter(self, tag: int, start: int) -> None:
+        """Open the block: its tag stands at ``tag``, its text begins at ``start``."""
+        self._settle(tag)
+        self._tokens.append(0)
+        self._tag_start, self._block_start = tag, start
         self._phase = _Phase.INSIDE
-        self._tag_start, self._block_start = tag_start, block_start
-        self._cuts.append((block_start, None, self._count_before(tag_start)))
+        self._suspect = _SOMETHING.search
 
-    def _cut(self, at: int, marker: str) -> None:
-        if self._something:
-            self._cuts.append((at, marker, self._count_before(at)))
+    def _leave(self, tag: int) -> None:
+        """Close the block: its closing tag stands at ``tag``."""
+        self._settle(tag + len(self._close))
+        self._tokens.append(0)
+        self._block_end = tag
+        self._phase = _Phase.AFTER
+        self._suspect = _NOTHING.search
+
+    def _mark(self, window: str, base: int, cursor: int, limit: int, final: bool) -> int:
+        """Begin the steps that certainly begin in ``window[cursor:limit]``; return where the undecided text begins."""
+        hold = limit if final else self._undecided(window, cursor, limit)
+        for match in self._pattern.finditer(window, cursor, limit):
+            at = match.start()
+            if at >= hold:
+                break
+            if not self._cuts and not _SOMETHING.search(window, 0, at):
+                self._begin_first(match.group())
+            else:
+                if not self._cuts:
+                    self._begin_first(None)
+                self._settle(base + at)
+                self._tokens.append(0)
+                self._cuts.append((base + at, match.group()))
+            if match.end() > hold:
+                hold = self._undecided(window, match.end(), limit)
+        if not self._cuts and _SOMETHING.search(window, 0, hold):
+            self._begin_first(None)
+        return hold
+
+    def _begin_first(self, marker: str | None) -> None:
+        self._cuts.append((self._block_start, marker))
+        self._suspect = self._suspect_inside
+
+    def _undecided(self, window: str, cursor: int, limit: int) -> int:
+        """Where the first marker may stand that what follows ``limit`` could complete, prolong or spoil."""
+        for match in self._initials.finditer(window, max(cursor, limit - self._longest), limit):
+            tail = window[match.start() : limit]
+            if any(marker.startswith(tail) for marker in self._markers):
+                return match.start()
+        return limit
+
+    def _hold(self, window: str, base: int, at: int) -> None:
+        """Keep ``window[at:]`` undecided and count the tokens before it."""
+        self._settle(base + at)
+        if at == len(window):
+            self._held = ""
         else:
-            start, _, tokens = self._cuts[0]
-            self._cuts[0] = start, marker, tokens
+            self._fresh = min(at, 1)
+            self._held = window[at - self._fresh :]
 
     def _settle(self, end: int) -> None:
-        """Everything in the buffer before ``end`` is decided; one character of it stays for look-behind."""
-        self._note(self._context, end)
-        keep_from = max(0, end - 1)
-        self._buffer = self._buffer[keep_from:]
-        self._context = end - keep_from
-
-    def _note(self, start: int, end: int) -> None:
-        if not self._something:
-            self._something = _SOMETHING.search(self._buffer, start, end) is not None
-
-    def _keep(self, count: int) -> None:
-        self._buffer = self._buffer[max(0, len(self._buffer) - count) :]
-
-    def _count_before(self, position: int) -> int:
-        """Settle the tokens that begin before ``position`` and return how many tokens those are in all."""
-        starts = self._starts
-        while starts and starts[0] < position:
-            starts.popleft()
-            self._tokens += 1
-        return self._tokens
+        """Count the waiting tokens that start before ``end`` to the current span."""
+        count = bisect_left(self._starts, end)
+        self._tokens[-1] += count
+        del self._starts[:count]
 
 
 def parse_trace(
@@ -245,10 +264,23 @@ def parse_trace(
     think: tuple[str, str] = DEFAULT_TAGS,
     *,
     inside: bool = False,
-    finish_reason: str = "stop",
+    finish_reason: str | None = "stop",
     tokens: int = 0,
 ) -> Trace:
     """Take a whole completion apart in one call; ``tokens`` is its number of tokens, if known."""
     segmenter = Segmenter(markers, think, inside)
     segmenter.feed(text, tokens)
     return segmenter.close(finish_reason)
+
+
+def _any_of(characters: Iterable[str]) -> re.Pattern[str]:
+    joined = "".join(map(re.escape, characters))
+    return re.compile(f"[{joined}]") if joined else _NOTHING
+
+
+def _partial(window: str, tag: str, cursor: int) -> int:
+    """Where an unfinished ``tag`` begins at the end of ``window``; its length when there is none."""
+    at = window.find(tag[0], max(cursor, len(window) - len(tag) + 1))
+    while at >= 0 and not tag.startswith(window[at:]):
+        at = window.find(tag[0], at + 1)
+    return at if at >= 0 else len(window)
