@@ -9,8 +9,8 @@ Rules, the same for every chunking of a text:
 * A token belongs where its first character lies: both tags to the steps beside them, all else to the answer. A token
   without text of its own (a piece of a character, an end of sequence) lies where the next character will.
 
-Token counts are exact when every token is fed by itself. A chunk of several tokens is taken as tokens of even length, so
-that sums stay exact and steps are right to within the chunk.
+Token counts are exact when every token is fed by itself. A chunk of several tokens is taken as tokens of even length:
+sums stay exact, and steps are right to within the chunk.
 """
 
 import re
@@ -245,11 +245,8 @@ class Segmenter:
     def _hold(self, window: str, base: int, at: int) -> None:
         """Keep ``window[at:]`` undecided and count the tokens before it."""
         self._settle(base + at)
-        if at == len(window):
-            self._held = ""
-        else:
-            self._fresh = min(at, 1)
-            self._held = window[at - self._fresh :]
+        self._fresh = min(at, 1) if at < len(window) else 0
+        self._held = window[at - self._fresh :]
 
     def _settle(self, end: int) -> None:
         """Count the waiting tokens that start before ``end`` to the current span."""

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-ExitReason = Literal[
-    "model", "confidence", "step_budget", "token_budget", "length", "eos", "stop", "abort", "none"
-]
+ExitReason = Literal["model", "confidence", "step_budget", "token_budget", "length", "eos", "stop", "abort", "none"]
 """Why thinking ended.
 
-``model``: the model closed the block itself. ``confidence``, ``step_budget``, ``token_budget``: an exit policy closed it.
-Ended inside the open block: ``length`` by the token limit, ``eos`` by the end of the sequence, ``stop`` by a stop string
-of the request, ``abort`` by anything else (client gone, engine error). ``none``: no block was ever opened.
+``model``: the model closed the block itself. ``confidence``, ``step_budget``, ``token_budget``: an exit policy closed
+it. While the block was open, ``length``: the token limit was reached; ``eos``: the sequence ended; ``stop``: a stop
+string or token of the request came. ``none``: the completion ended without ever opening a block. ``abort``: it was cut
+short before the block was closed or even opened (client gone, engine error).
 """
 
 EXIT_REASONS: Final[tuple[ExitReason, ...]] = get_args(ExitReason)
@@ -55,18 +54,18 @@ class Exit:
 class Trace:
     """One completion, taken apart.
 
-    ``text`` is ``preamble``, opening tag, ``reasoning``, closing tag, ``answer``, in this order, save that a blank
-    block counts as no reasoning at all: it has no steps, and its tokens count to the answer.
+    ``text`` is ``preamble``, opening tag, ``reasoning``, closing tag and ``answer``, in this order, less the tags that
+    the completion does not have.
 
     Attributes:
         text: the whole completion.
         preamble: what stands before the thinking block; nearly always empty.
-        reasoning: the thinking block between its tags; equals the steps' texts, joined.
+        reasoning: the thinking block between its tags; the steps' texts, joined.
         answer: what follows the block; the whole text when no block was opened.
-        steps: in order; empty without a block and for a blank one.
+        steps: in order; none without a block or in a blank one.
         exit: where and why thinking ended.
         completion_tokens: all tokens; the sum of ``exit.reasoning_tokens`` and ``answer_tokens``.
-        answer_tokens: tokens outside the block.
+        answer_tokens: tokens that are in no step; those of a blank block and its tags count here.
     """
 
     text: str
