@@ -1,24 +1,35 @@
-"""The exit policy: when to pause thinking, try an answer, go on, close the block and answer.
+r"""The exit policy: when to pause thinking, try an answer, go on, close the block and answer.
 
 A pure state machine. It says what to do next (:class:`Think`, :class:`Probe`, :class:`Answer`, :class:`Finish`) and is
-told what came back (:class:`Sampled`, :class:`Probed`); whoever holds an engine carries it out. With a threshold it is
-the Dynamic Truncated Rollout of Step-GRPO (Section 3.2) and, at inference time, DEER; with ``max_steps`` a step budget.
+told what came back (:class:`Sampled`, :class:`Probed`); a driver that holds an engine carries it out. With a threshold
+it is the Dynamic Truncated Rollout of Step-GRPO (Section 3.2) and, at inference time, DEER; with ``max_steps`` it is a
+step budget. The completion under way is the *path*.
+
+Budgets count every token of the path, forced ones too. Only the driver knows how many tokens a forced text takes, so
+``max_tokens`` of an action bounds all that the action adds to the path, and ``Sampled.tokens`` reports what it added.
+The block is closed only where the closing certainly fits (no tokenizer needs more tokens than the text has bytes) and a
+token of the answer too; otherwise the path ends as it is, with ``length``.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from reasoning.confidence import answer_confidence
-from reasoning.markers import LETTER
+from reasoning.markers import LETTER, checked_markers
+from reasoning.segmenter import DEFAULT_TAGS
 from reasoning.trace import ExitReason
 
-ANSWER_PROMPT = "\n**Final Answer**\n\\boxed"
+ANSWER_PROMPT: Final = "\n**Final Answer**\n\\boxed"
+"""Induces a trial answer inside the thinking block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Think:
-    """Append ``append`` to the path, then sample until a stop string (cut off the path), the limit or end of sequence."""
+    """Append ``append`` to the path, then sample until a stop string, end of sequence or the limit.
+
+    The path is cut, text and tokens, exactly where the stop string begins.
+    """
 
     append: str
     stop: tuple[str, ...]
@@ -27,7 +38,7 @@ class Think:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """On a throw-away copy of the path: append ``text`` and decode greedily, with log-probabilities."""
+    """On a throw-away copy of the path: append ``text``, decode greedily, report the log-probabilities."""
 
     text: str
     stop: tuple[str, ...]
@@ -54,12 +65,21 @@ Action = Think | Probe | Answer | Finish
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What a :class:`Think` or :class:`Answer` brought: ``text`` ends before the ``stop`` string that ended it."""
+    """What a :class:`Think` or :class:`Answer` brought.
+
+    Attributes:
+        text: what was sampled, up to the stop string.
+        tokens: tokens that the action added to the path, the appended ones included.
+        finish: why sampling ended.
+        stop: the stop string that ended it, if one did. One that the action did not name ends the path.
+        after: what the last sampled token held behind the stop string ("ing" of "Waiting"); put back together with it.
+    """
 
     text: str
     tokens: int
     finish: Literal["stop", "length", "eos"]
     stop: str | None = None
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +96,28 @@ class ExitPolicyConfig:
 
     Attributes:
         markers: where thinking pauses.
-        total_tokens: bound of the completion, forced text included.
+        total_tokens: bound of the path.
         think: tags of the block.
         answer_prompt: induces a trial answer inside the block.
-        threshold: exit when the trial answer's confidence exceeds it; None tries no answers.
-        max_probes: after so many declined trial answers thinking runs free.
+        threshold: exit when a trial answer's confidence exceeds it; None tries no answers.
+        max_probes: after so many declined trial answers there are no more.
         probe_tokens: longest trial answer.
         strict: a trial answer that does not close the block has confidence 0.
-        max_steps: close the block when so many steps are done; None for no limit.
-        thinking_tokens: bound of the block; None leaves it to ``total_tokens``.
-        exit_margin: closer than this to the bound a paused block is closed.
-        repetitions: close the block after so many chunks in a row with the same set of words.
+        max_steps: close the block where one more step would begin; None for no limit.
+        thinking_tokens: bound of the path up to the closing tag; None leaves it to ``total_tokens``.
+        exit_margin: a pause closer than this to ``thinking_tokens`` closes the block.
+        repetitions: close the block after so many probed chunks in a row that have the same set of words.
+        inside: take the path to be inside the block from its start, whether the prompt or the model opens it; False
+            waits for the opening tag and lets a path without one run.
+
+    Raises:
+        TypeError: ``markers`` is one string.
+        ValueError: a blank marker, or a number out of its range.
     """
 
     markers: Sequence[str]
     total_tokens: int
-    think: tuple[str, str] = ("<think>", "</think>")
+    think: tuple[str, str] = DEFAULT_TAGS
     answer_prompt: str = ANSWER_PROMPT
     threshold: float | None = 0.95
     max_probes: int = 10
@@ -101,71 +127,122 @@ class ExitPolicyConfig:
     thinking_tokens: int | None = None
     exit_margin: int = 50
     repetitions: int = 3
+    inside: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "markers", checked_markers(self.markers))
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must lie between 0 and 1, not be {self.threshold}")
+        least = {"total_tokens": 1, "max_probes": 0, "probe_tokens": 1, "max_steps": 1, "thinking_tokens": 1}
+        for name, minimum in (least | {"exit_margin": 0, "repetitions": 2}).items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise ValueError(f"{name} must be at least {minimum}, not {value}")
+
+    @property
+    def closing(self) -> str:
+        """Closes the block where the policy decides to."""
+        return f"\n{self.think[1]}\n\n"
 
     @property
     def thinking_limit(self) -> int:
-        """Tokens after which the block is closed."""
-        return self.total_tokens if self.thinking_tokens is None else min(self.thinking_tokens, self.total_tokens)
+        """Tokens of the path after which thinking ends; a budget leaves room for the closing and an answer."""
+        if self.thinking_tokens is None:
+            return self.total_tokens
+        return min(self.thinking_tokens, max(1, self.total_tokens - _most_tokens(self.closing) - 1))
 
 
 class ExitPolicy:
     """One completion's way through thinking. Call :meth:`start` once, then :meth:`advance` with each result.
 
+    A marker pauses thinking where it stands alone as far as can be seen: what follows it is not sampled yet. A longer
+    word that begins like a marker ("Waiting") may so be probed or end a step budget; it is not counted as a step.
+
     Attributes:
+        config: as given.
         probes: confidences of the trial answers so far.
-        steps: semantic steps begun so far.
-        repeated: whether repetition closed the block (reported as ``token_budget``).
+        steps: semantic steps of the path so far.
+        exit_reason: why thinking ended; ``none`` while it goes on.
+        repeated: whether repetition closed the block (its reason is ``token_budget``).
     """
 
     def __init__(self, config: ExitPolicyConfig) -> None:
         self.config = config
         self.probes: list[float] = []
-        self.steps = 1
+        self.steps = 0
+        self.exit_reason: ExitReason = "none"
         self.repeated = False
-        self._exit: ExitReason | None = None
+        self._expected: type[Sampled | Probed] | None = None
+        self._inside = config.inside
+        self._answering = False
         self._used = 0
+        self._last = ""
+        self._provisional = False
         self._pending = ""
-        self._words: frozenset[str] = frozenset()
-        self._alike = 1
-
-    @property
-    def exit_reason(self) -> ExitReason:
-        """Why thinking ended; ``none`` while it goes on."""
-        return self._exit or "none"
+        self._chunk = ""
+        self._words: frozenset[str] | None = None
+        self._alike = 0
 
     def start(self) -> Action:
-        """The first action: think."""
-        return self._think("")
+        """Return the first action."""
+        if self._inside:
+            return self._think("")
+        self._expected = Sampled
+        return Think("", self.config.think[:1], self.config.total_tokens)
 
     def advance(self, result: Sampled | Probed) -> Action:
-        """The next action, now that the last one brought ``result``."""
+        """Return the next action, now that the last one brought ``result``.
+
+        Raises:
+            RuntimeError: the last action asked for no such result.
+        """
+        if self._expected is None or not isinstance(result, self._expected):
+            raise RuntimeError(f"the last action does not bring a {type(result).__name__}")
         if isinstance(result, Probed):
             return self._judge(result)
         self._used += result.tokens
-        if self._exit is not None:
-            return Finish(self._exit)
-        if result.finish == "eos":
-            self._exit = "eos"
-            return Finish("eos")
-        if result.finish == "length":
-            return self._close("token_budget")
-        if result.stop == self.config.think[1]:
-            return self._close("model", f"{self.config.think[1]}\n\n")
-        return self._pause(result.text, result.stop or "")
+        if self._answering:
+            return self._finish(self.exit_reason)
+        return self._thought(result) if self._inside else self._opened(result)
 
-    def _pause(self, text: str, marker: str) -> Action:
-        self._pending = marker
-        if text and LETTER.fullmatch(text[-1]) and LETTER.match(marker):
-            return self._think(marker)
-        self._alike = self._alike + 1 if (words := frozenset(text.split())) == self._words else 1
+    def _opened(self, result: Sampled) -> Action:
+        if result.stop != self.config.think[0]:
+            return self._finish("none")
+        self._inside = True
+        self._extend(result.after)
+        return self._think(result.stop + result.after)
+
+    def _thought(self, result: Sampled) -> Action:
+        self._chunk += result.text
+        self._extend(result.text)
+        if result.finish == "eos":
+            return self._finish("eos")
+        if result.finish == "length":
+            return self._finish("length") if self.config.thinking_tokens is None else self._close("token_budget")
+        if result.stop == self.config.think[1]:
+            return self._close("model", f"{result.stop}\n\n")
+        if result.stop is None or result.stop not in self.config.markers:
+            return self._finish("stop")
+        return self._pause(result.stop, result.after)
+
+    def _pause(self, marker: str, after: str) -> Action:
+        """Thinking stands before a marker, unless letters touch it or nothing but blank space has come yet."""
+        self._pending = marker + after
+        if self.steps == 0 or _one_word(self._last, marker) or _one_word(marker, after):
+            self._chunk += self._pending
+            self._extend(self._pending)
+            return self._think(self._pending)
+        if self.config.max_steps is not None and self.steps >= self.config.max_steps:
+            return self._close("step_budget")
+        if not self._probing:
+            return self._resume()
+        words = frozenset(self._chunk.split())
+        self._alike = self._alike + 1 if words == self._words else 1
         self._words = words
         if self._alike >= self.config.repetitions:
             self.repeated = True
             return self._close("token_budget")
-        if self.config.max_steps is not None and self.steps >= self.config.max_steps:
-            return self._close("step_budget")
-        if self.config.threshold is None:
-            return self._resume_or_close()
+        self._expected = Probed
         return Probe(self.config.answer_prompt, (self.config.think[1],), self.config.probe_tokens)
 
     def _judge(self, trial: Probed) -> Action:
@@ -173,28 +250,64 @@ class ExitPolicy:
         self.probes.append(confidence)
         if self.config.threshold is not None and confidence > self.config.threshold:
             return self._close("confidence")
-        return self._resume_or_close()
+        return self._resume()
 
-    def _resume_or_close(self) -> Action:
-        if self._used >= self.config.thinking_limit - self.config.exit_margin:
+    def _resume(self) -> Action:
+        """Put the marker back and go on with the step that it opens."""
+        left = self.config.thinking_limit - self._used
+        if self.config.thinking_tokens is not None and left <= self.config.exit_margin:
             return self._close("token_budget")
+        if left <= 0:
+            return self._finish("length")
+        self._chunk = ""
+        self._extend(self._pending)
         self.steps += 1
+        self._provisional = self._pending in self.config.markers
         return self._think(self._pending)
 
     def _think(self, append: str) -> Action:
         room = self.config.thinking_limit - self._used
         if room <= 0:
-            return self._close("token_budget")
-        watching = self.config.max_steps is not None or (
-            self.config.threshold is not None and len(self.probes) < self.config.max_probes
-        )
-        stops = (*self.config.markers, self.config.think[1]) if watching else (self.config.think[1],)
-        return Think(append, stops, room)
+            return self._finish("length") if self.config.thinking_tokens is None else self._close("token_budget")
+        pausing = self._probing or self.config.max_steps is not None
+        self._expected = Sampled
+        return Think(append, (*self.config.markers, self.config.think[1]) if pausing else self.config.think[1:], room)
 
     def _close(self, reason: ExitReason, closing: str | None = None) -> Action:
-        """Close the block. The pending marker is dropped with the step that it would have opened."""
-        self._exit = reason
+        """Close the block. A marker that thinking stands before is dropped with the step that it would have opened."""
+        append = self.config.closing if closing is None else closing
         room = self.config.total_tokens - self._used
-        if room <= 0:
-            return Finish(reason)
-        return Answer(f"\n{self.config.think[1]}\n\n" if closing is None else closing, room)
+        if room <= _most_tokens(append):
+            return self._finish("length")
+        self.exit_reason = reason
+        self._answering = True
+        self._expected = Sampled
+        return Answer(append, room)
+
+    def _finish(self, reason: ExitReason) -> Finish:
+        self.exit_reason = reason
+        self._expected = None
+        return Finish(reason)
+
+    @property
+    def _probing(self) -> bool:
+        return self.config.threshold is not None and len(self.probes) < self.config.max_probes
+
+    def _extend(self, text: str) -> None:
+        """Follow the path: its last character, its first step, and a marker that turns out to begin a longer word."""
+        if not text:
+            return
+        if self._provisional and _one_word(self._last, text):
+            self.steps -= 1
+        self._provisional = False
+        if self.steps == 0 and text.replace(self.config.think[0], "").strip():
+            self.steps = 1
+        self._last = text[-1]
+
+
+def _one_word(left: str, right: str) -> bool:
+    return bool(left and right and LETTER.match(left[-1]) and LETTER.match(right[0]))
+
+
+def _most_tokens(text: str) -> int:
+    return len(text.encode())

@@ -4,7 +4,9 @@ SURE, UNSURE = Probed((0.0, -0.01, -0.01), closed=True), Probed((0.0, -1.0, -0.1
 
 
 def policy(**settings):
-    return ExitPolicy(ExitPolicyConfig(**{"markers": ("Wait",), "total_tokens": 1000, "thinking_tokens": 900} | settings))
+    return ExitPolicy(
+        ExitPolicyConfig(**{"markers": ("Wait",), "total_tokens": 1000, "thinking_tokens": 900} | settings)
+    )
 
 
 def paused(text="some thought ", tokens=10):
@@ -101,5 +103,5 @@ def test_a_step_budget_closes_at_the_boundary_without_probes():
     machine = policy(threshold=None, max_steps=2)
     machine.start()
     assert machine.advance(paused()) == Think("Wait", ("Wait", "</think>"), 890)
-    assert machine.advance(paused("more ")) == Answer("\n</think>\n\n", 980)
+    assert machine.advance(paused(", more ")) == Answer("\n</think>\n\n", 980)
     assert machine.exit_reason == "step_budget"
