@@ -10,7 +10,23 @@ from reasoning.segmenter import Segmenter
 
 LENGTHS = (1_000, 4_000, 32_000, 128_000)
 REPEATS = 7
-STEP = [" so", " the", " number", " is", " <", " 42", ".", " Then", " we", " add", " What", " and", " check", " it", "."]
+STEP = [
+    " so",
+    " the",
+    " number",
+    " is",
+    " <",
+    " 42",
+    ".",
+    " Then",
+    " we",
+    " add",
+    " What",
+    " and",
+    " check",
+    " it",
+    ".",
+]
 TOKENS_A_STEP = 60
 
 

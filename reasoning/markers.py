@@ -2,7 +2,7 @@
 
 A marker counts where it stands alone: "Wait" opens a step in "so 12. Wait, no", but not in "Waiting" or "await". The
 rule needs words that are written apart, so letters of scripts that are not (Chinese, Japanese, Thai, Lao, Burmese,
-Khmer) neither guard a marker nor spoil one: "等等" is found inside a Chinese sentence, and "Wait" right before a Chinese
+Khmer) neither guard a marker nor spoil one: "等等" is found inside a sentence, and "Wait" right before a Chinese
 character. An edge of a marker that is no letter ("**Check**") is not guarded either. Matching is case-sensitive,
 leftmost, longest first.
 """

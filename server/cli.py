@@ -1,6 +1,6 @@
 """``stepgrpo serve``."""
 
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -30,7 +30,7 @@ def serve(
     Without CHECKPOINT the bundled one is served. Options that are not listed here are vLLM's own and are passed on:
     stepgrpo serve my-checkpoint --max-model-len 4096
     """
-    given = {
+    given: dict[str, Any] = {
         "checkpoint": checkpoint,
         "host": host,
         "port": port,
@@ -63,6 +63,6 @@ def _described(checkpoint: ServedCheckpoint) -> str:
     return f"{checkpoint.source} ({card.algorithm}): calibrated savings of {ratio:.1%} of the base model's tokens"
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     typer.echo(f"stepgrpo serve: {message}", err=True)
     raise typer.Exit(2)

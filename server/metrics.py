@@ -32,7 +32,9 @@ class EfficiencyMetrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, ("model_name", *labels), registry=registry)
 
-        self.completion_tokens = histogram("stepgrpo_completion_tokens", "Tokens per answer, thinking included.", TOKENS)
+        self.completion_tokens = histogram(
+            "stepgrpo_completion_tokens", "Tokens per answer, thinking included.", TOKENS
+        )
         self.reasoning_tokens = histogram("stepgrpo_reasoning_tokens", "Thinking tokens per answer.", TOKENS)
         self.answer_tokens = histogram("stepgrpo_answer_tokens", "Tokens per answer outside the thinking.", TOKENS)
         self.steps = histogram("stepgrpo_reasoning_steps", "Semantic steps per answer.", STEPS)

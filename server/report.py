@@ -61,12 +61,8 @@ def report_of(trace: Trace, baseline: Baseline) -> EfficiencyReport:
     expected = baseline.completion_tokens(completion)
     return EfficiencyReport(
         steps=len(trace.steps),
-        exit=ExitReport(
-            reason=trace.exit.reason, step=trace.exit.step, reasoning_tokens=trace.exit.reasoning_tokens
-        ),
-        tokens=TokenReport(
-            reasoning=trace.exit.reasoning_tokens, answer=trace.answer_tokens, completion=completion
-        ),
+        exit=ExitReport(reason=trace.exit.reason, step=trace.exit.step, reasoning_tokens=trace.exit.reasoning_tokens),
+        tokens=TokenReport(reasoning=trace.exit.reasoning_tokens, answer=trace.answer_tokens, completion=completion),
         baseline=BaselineReport(source=baseline.source, completion_tokens=expected and round(expected, 1)),
         tokens_saved=None if expected is None else round(expected - completion, 1),
         savings_ratio=baseline.savings_ratio,

@@ -24,7 +24,9 @@ def main() -> int:
     """Create or update the environment; returns the exit code."""
     options = _options()
     if not SUPPORTED[0] <= sys.version_info[:2] < SUPPORTED[1]:
-        return _fail(f"Python {sys.version.split()[0]} is not supported: use 3.11, 3.12 or 3.13 (make PYTHON=python3.11)")
+        return _fail(
+            f"Python {sys.version.split()[0]} is not supported: use 3.11, 3.12 or 3.13 (make PYTHON=python3.11)"
+        )
     device = options.device or detect_device()
     environment = ROOT / ".venv"
     stamp = environment / ".stepgrpo-installed"

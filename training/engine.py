@@ -1,8 +1,8 @@
 """The rollout engine: vLLM in this process, with weights that training can replace. The only vLLM import of training.
 
-On the CPU, vLLM packs linear weights when it loads a model and keeps no plain copy, so a later update either fails or is
-silently lost (its own ``reload_weights`` reports success and leaves the model wrong). :meth:`Engine.load_weights` works
-because the engine is built with plain linear layers instead.
+On the CPU, vLLM packs linear weights when it loads a model and keeps no plain copy, so a later update either fails or
+is silently lost (its own ``reload_weights`` reports success and leaves the model wrong). :meth:`Engine.load_weights`
+works because the engine is built with plain linear layers instead.
 """
 
 import gc
@@ -172,7 +172,7 @@ def _completion(output: Any) -> Completion:
 
 @contextmanager
 def _plain_linear_layers() -> Iterator[None]:
-    """While an engine is built: keep the CPU's linear layers as ordinary weights, which ``load_weights`` can replace."""
+    """While an engine is built, keep the CPU's linear layers as ordinary weights that can be replaced."""
     from vllm.model_executor.layers import utils
 
     def keep_weight(layer: torch.nn.Module, remove_weight: bool) -> None:

@@ -175,7 +175,7 @@ def adaptivity(measured: Measured) -> Adaptivity:
 
 @dataclass(frozen=True, slots=True)
 class RepairShares:
-    """Shares of all chains whose first pass was wrong and whose answer is right (rescued), and the reverse (spoiled)."""
+    """Shares of chains with a wrong first pass and a right answer (rescued), and the reverse (spoiled)."""
 
     rescued: float
     spoiled: float

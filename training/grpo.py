@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,10 +14,8 @@ from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
-    ProgressCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -35,7 +33,7 @@ from training.rollout import Rollout, plain_rollouts, truncated_rollouts
 from training.sync import synchronise
 from training.tokenizer import ANSWER_PROMPT, THINK
 
-Progress = Callable[[int, int, dict[str, float]], None]
+Progress = Callable[[int, int, Mapping[str, float]], None]
 
 
 def train_step_grpo(recipe: Recipe, base: Path, output: Path, *, seed: int, on_step: Progress) -> None:
@@ -125,7 +123,7 @@ def check_batch(prompts: int, group: int, updates: int, micro_batch: int) -> Non
 
 
 @dataclass(slots=True)
-class StepLog(TrainerCallback):
+class StepLog(TrainerCallback):  # type: ignore[misc]
     """Collects what a rollout did and writes one line a step, with the trainer's own metrics."""
 
     path: Path
@@ -135,7 +133,7 @@ class StepLog(TrainerCallback):
     guard_sequences: list[list[int]] = field(default_factory=list)
     step: int = 0
 
-    def on_log(  # type: ignore[override]
+    def on_log(
         self,
         args: TrainingArguments,
         state: TrainerState,
@@ -147,9 +145,11 @@ class StepLog(TrainerCallback):
         if not logs or "reward" not in logs:
             return
         self.step += 1
-        trainer = {key: logs[key] for key in ("loss", "grad_norm", "reward", "kl", "entropy") if key in logs}
-        clipped = logs.get("clip_ratio/region_mean")
-        line = {"step": self.step, **trainer, "clip_ratio": clipped, **self.rollout}
+        trainer: dict[str, float] = {
+            key: logs[key] for key in ("loss", "grad_norm", "reward", "kl", "entropy") if key in logs
+        }
+        clipped = logs.get("clip_ratio/region_mean", 0.0)
+        line = {"step": float(self.step), "clip_ratio": clipped} | trainer | self.rollout
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         self.on_step(self.step, self.steps, line)
@@ -221,7 +221,9 @@ def _reward_function(recipe: Recipe, log: StepLog) -> Callable[..., list[float]]
         grades = [grade(body, gold, recipe.markers) for body, gold in zip(text, answer, strict=True)]
         correct, steps = [g.correct for g in grades], [g.steps for g in grades]
         log.rollout |= {"accuracy": fmean(correct), "steps": fmean(steps)}
-        log.rollout["steps_correct"] = fmean(k for k, right in zip(steps, correct, strict=True) if right) if any(correct) else 0.0
+        log.rollout["steps_correct"] = (
+            fmean(k for k, right in zip(steps, correct, strict=True) if right) if any(correct) else 0.0
+        )
         return step_aware_relative_reward(
             correct=correct,
             steps=steps,

@@ -5,11 +5,12 @@ import math
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
-
 PERIODS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 25.0, 50.0, 100.0, 200.0)
 
 
-def build_model(tokenizer: PreTrainedTokenizerBase, seed: int, *, hidden_size: int = 128, layers: int = 5) -> Qwen3ForCausalLM:
+def build_model(
+    tokenizer: PreTrainedTokenizerBase, seed: int, *, hidden_size: int = 128, layers: int = 5
+) -> Qwen3ForCausalLM:
     """A freshly initialised float32 Qwen3 for this tokenizer."""
     torch.manual_seed(seed)
     config = Qwen3Config(
@@ -33,7 +34,7 @@ def build_model(tokenizer: PreTrainedTokenizerBase, seed: int, *, hidden_size: i
     return model
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def _initialise_numbers(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
     """Let the embeddings of 0 to 99 start as random projections of waves, so that arithmetic is quick to learn."""
     numbers = torch.arange(100.0)[:, None]

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reasoning import ExitPolicyConfig
 from training.rewards import Baseline
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -69,7 +68,7 @@ class RewardSettings(Settings):
 
 
 class GrpoSettings(Settings):
-    """The optimisation. A step samples ``prompts`` x ``group_size`` completions and makes ``updates`` updates of them."""
+    """The optimisation: a step samples ``prompts`` x ``group_size`` completions and makes ``updates`` updates."""
 
     steps: Positive
     prompts: Positive
@@ -121,7 +120,9 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
     try:
         text = (path if path.suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml").read_text()
     except FileNotFoundError as error:
-        raise RecipeError(f"no recipe {name!r}; bundled: {', '.join(bundled_recipes())}, or give a .yaml file") from error
+        raise RecipeError(
+            f"no recipe {name!r}; bundled: {', '.join(bundled_recipes())}, or give a .yaml file"
+        ) from error
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:

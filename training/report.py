@@ -13,8 +13,18 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from training.evaluation import Adaptivity, Comparison, Interval, Measured, RepairShares, adaptivity, compare, repair_shares
+from training.evaluation import (
+    Adaptivity,
+    Comparison,
+    Interval,
+    Measured,
+    RepairShares,
+    adaptivity,
+    compare,
+    repair_shares,
+)
 from training.problems import FAMILIES, GUESS_AND_CHECK, MAX_NEEDED
 from training.trials import Trial, TrialSummary, summarise_trials
 
@@ -183,7 +193,9 @@ def _plot_exits(path: Path, pair: Pair) -> None:
             if outcome.problem.family in GUESS_AND_CHECK:
                 grid[min(outcome.exit_step, 12) - 1, outcome.problem.needed - 1] += 1
         shares = grid / np.maximum(grid.sum(axis=0), 1)
-        image = axis.imshow(shares, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=1, extent=(0.5, 6.5, 0.5, 12.5))
+        image = axis.imshow(
+            shares, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=1, extent=(0.5, 6.5, 0.5, 12.5)
+        )
         axis.plot([0.5, 6.5], [0.5, 6.5], color="white", linewidth=1, linestyle="--")
         axis.set(title=f"{measured.name} ({pair.label})", xlabel="needed steps")
     axes[0].set_ylabel("exit step")
@@ -193,7 +205,7 @@ def _plot_exits(path: Path, pair: Pair) -> None:
 
 def _plot_tokens(path: Path, pair: Pair) -> None:
     figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
-    bins = np.linspace(0, max(pair.base.tokens.max(), pair.tuned.tokens.max()), 50)
+    bins = np.linspace(0, max(pair.base.tokens.max(), pair.tuned.tokens.max()), 50).tolist()
     for measured, colour in ((pair.base, BASE_COLOUR), (pair.tuned, TUNED_COLOUR)):
         label = f"{measured.name}: mean {measured.tokens.mean():.0f}"
         axis.hist(measured.tokens, bins=bins, alpha=0.6, color=colour, label=label)
@@ -207,7 +219,7 @@ def _plot_trials(path: Path, trials: Sequence[Trial], threshold: float) -> None:
     for justified, colour, label in ((False, "#c92a2a", "not yet justified"), (True, TUNED_COLOUR, "justified")):
         chosen = [trial for trial in trials if trial.justified is justified]
         confidences = np.array([trial.confidence for trial in chosen])
-        axes[0].hist(confidences, bins=np.linspace(0, 1, 41), alpha=0.6, color=colour, label=label)
+        axes[0].hist(confidences, bins=np.linspace(0, 1, 41).tolist(), alpha=0.6, color=colour, label=label)
     axes[0].axvline(threshold, color="black", linewidth=1, linestyle="--")
     axes[0].set(xlabel="confidence of the trial answer", ylabel="trials")
     axes[0].legend(frameon=False)
@@ -237,6 +249,6 @@ def _plot_training(path: Path, lines: Sequence[Mapping[str, float]]) -> None:
     _save(figure, path)
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=120, metadata={"Software": None})
     plt.close(figure)

@@ -18,7 +18,7 @@ def step_aware_relative_reward(
     beta: float = 0.5,
     baseline: Baseline = "correct",
 ) -> list[float]:
-    """The Step-Aware Relative Reward (Step-GRPO, Eq. 4 and 5).
+    r"""The Step-Aware Relative Reward (Step-GRPO, Eq. 4 and 5).
 
     ``R = alpha * correct * (1 - beta * tanh((k - mu) / mu)) + (1 - alpha) * formatted``, where ``k`` is the number of
     semantic steps of the completion and ``mu`` the mean of ``k`` over the correct completions of its group.
@@ -26,7 +26,7 @@ def step_aware_relative_reward(
     Args:
         correct: whether the answer is right, per completion.
         steps: semantic steps per completion, at least 1.
-        formatted: whether a ``\\boxed{}`` answer is present, per completion.
+        formatted: whether a ``\boxed{}`` answer is present, per completion.
         groups: the group (prompt) that each completion belongs to; any hashable key, in any order.
         alpha: share of the accuracy term, the rest is the format term.
         beta: strength of the step term; 0 leaves it out.

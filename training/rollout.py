@@ -37,7 +37,11 @@ class Rollout:
 
 
 def plain_rollouts(
-    engine: Engine, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], max_tokens: int, sampling: Sampling
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    max_tokens: int,
+    sampling: Sampling,
 ) -> list[Rollout]:
     """Ordinary sampling: one request per prompt, nothing forced."""
     completions = engine.generate([Request(prompt, max_tokens, sampling) for prompt in prompts])
@@ -91,6 +95,7 @@ class _Sample:
     tokens: list[int] = field(default_factory=list)
     sampled: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
+    begun_at: int = 0
     probing: bool = False
     probe_tokens: int = 0
 
@@ -102,26 +107,26 @@ class _Sample:
                 path, _ = self._joined(text)
                 return Request(self.prompt + path, max_tokens, GREEDY, stop, with_logprobs=True)
             case Think(append, stop, max_tokens):
-                self._append(append)
-                return Request(self.prompt + self.tokens, self._room(max_tokens), sampling, stop)
+                return self._continued(append, max_tokens, sampling, stop)
             case Answer(append, max_tokens):
-                self._append(append)
-                return Request(self.prompt + self.tokens, self._room(max_tokens), sampling)
+                return self._continued(append, max_tokens, sampling, ())
             case Finish():
                 return None
 
     def receive(self, completion: Completion) -> Sampled | Probed:
-        """Take in what the engine sampled; a path is cut exactly where its stop string begins."""
+        """Take in what the engine sampled; the path is cut exactly where the stop string begins."""
         if self.probing:
             self.probe_tokens += len(completion.tokens)
             return Probed(completion.logprobs, closed=completion.stop is not None)
-        kept = list(completion.tokens)
+        kept, after = list(completion.tokens), ""
         if completion.stop is not None:
             kept = cut_tokens(self.tokenizer, kept, completion.text)
-        self.dropped = list(completion.tokens[len(kept) :])
+            self.dropped = list(completion.tokens[len(kept) :])
+            after = str(self.tokenizer.decode(self.dropped)).removeprefix(completion.stop)
         self.tokens += kept
         self.sampled += [1] * len(kept)
-        return Sampled(completion.text, len(kept), completion.finish, completion.stop)
+        added = len(self.tokens) - self.begun_at
+        return Sampled(completion.text, added, completion.finish, completion.stop, after)
 
     def finished(self) -> Rollout:
         """The completion, once the policy has ended it."""
@@ -134,14 +139,14 @@ class _Sample:
             self.probe_tokens,
         )
 
-    def _room(self, max_tokens: int) -> int:
-        """The limit of a request, forced tokens counted too."""
-        return max(1, min(max_tokens, self.policy.config.total_tokens - len(self.tokens)))
+    def _continued(self, append: str, max_tokens: int, sampling: Sampling, stop: tuple[str, ...]) -> Request:
+        self.begun_at = len(self.tokens)
+        self._append(append)
+        room = max(1, max_tokens - (len(self.tokens) - self.begun_at))
+        return Request(self.prompt + self.tokens, room, sampling, stop)
 
     def _append(self, text: str) -> None:
         """Add text that the policy decided on. A stop string that is put back keeps the tokens it was sampled with."""
-        if not text:
-            return
         stop = self.tokenizer.decode(self.dropped)
         if self.dropped and text.startswith(stop):
             self.tokens += self.dropped

@@ -6,7 +6,7 @@ so the likelihood makes the model's confidence match its chance to be right, low
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from training.recipe import Recipe, SftSettings
 from training.tokenizer import ANSWER_PROMPT, END_OF_TURN, THINK, build_tokenizer
 from training.traces import DRILL, Habits, answer_text, write_trace
 
-Progress = Callable[[int, int, dict[str, float]], None]
+Progress = Callable[[int, int, Mapping[str, float]], None]
 POOL = 512
 IGNORED = -100
 

@@ -45,7 +45,7 @@ def logprob_difference(engine: Engine, model: nn.Module, sequences: Sequence[Seq
     return largest
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def token_logprobs(model: nn.Module, tokens: Sequence[int]) -> torch.Tensor:
     """Log-probability of every token after the first under the trainer's model; shape ``(len(tokens) - 1,)``."""
     training = model.training

@@ -38,10 +38,10 @@ _WORDS = Regex(r" ?\\?[A-Za-z]+| ?\d{1,2}| ?[^\sA-Za-z\d]|\s")
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Train the tokenizer on generated text (the same one at every call). Any string encodes, by its bytes."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(_WORDS, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=[PADDING, "<|im_start|>", END_OF_TURN],

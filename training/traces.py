@@ -27,9 +27,7 @@ class Habits:
     redundant: tuple[float, ...] = (0.15, 0.2, 0.25, 0.2, 0.2)
 
 
-DRILL = Habits(
-    first_pass_slip=0, check_slip=0, false_accept=0, false_reject=0, overlook=1, redundant=(1.0,)
-)
+DRILL = Habits(first_pass_slip=0, check_slip=0, false_accept=0, false_reject=0, overlook=1, redundant=(1.0,))
 """Plain solutions: every step is right and needed."""
 
 
@@ -73,8 +71,9 @@ def _write_chain(problem: Problem, rng: random.Random, habits: Habits) -> Writte
 
 
 def _chain_pass(problem: Problem, rng: random.Random, slip: float) -> tuple[str, str]:
-    """One pass over the operations, and its result; a slip adds instead of multiplying or takes away instead of sharing."""
-    value, parts = problem.start, []
+    """One pass over the operations, and its result; a slip adds instead of multiplying or subtracts for dividing."""
+    parts: list[str] = []
+    value = problem.start
     for month, operation in zip(MONTHS, problem.operations, strict=False):
         applied = operation
         if operation.symbol in CONFUSED and rng.random() < slip:

@@ -1,0 +1,117 @@
+"""``stepgrpo train`` and ``stepgrpo eval``."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from training.recipe import Recipe, RecipeError, load_recipe
+
+app = typer.Typer(no_args_is_help=True)
+console = Console()
+SHOWN = ("loss", "reward", "accuracy", "completion_tokens", "steps")
+
+StepCallback = Callable[[int, int, Mapping[str, float]], None]
+StageCallback = Callable[[str], StepCallback]
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.")
+]
+
+
+@app.callback()
+def commands() -> None:
+    """Train and evaluate."""
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a bundled recipe, or a YAML file.")],
+    output: Annotated[Path, typer.Option(help="Folder for checkpoints and report.")] = Path("runs"),
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of weights, data and sampling; the recipe's by default.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train a recipe: the base model, its Step-GRPO checkpoint, and the calibration of the two.
+
+    stepgrpo train quickstart --output runs/quickstart --seed 1
+    """
+    loaded = _recipe(recipe, [*(overrides or ()), *([] if seed is None else [f"seed={seed}"])])
+    from training.pipeline import run_recipe
+
+    with _progress() as on_stage:
+        report = run_recipe(loaded, output, on_stage)
+    _show(report)
+
+
+@app.command("eval")
+def evaluate(
+    recipe: Annotated[str, typer.Argument(help="The recipe that the checkpoints come from.")],
+    output: Annotated[Path, typer.Option(help="Folder with the checkpoints `base` and `step-grpo`.")] = Path("runs"),
+    split: Annotated[
+        Literal["calibration", "test"], typer.Option(help="Held-out questions; `calibration` also stamps the card.")
+    ] = "test",
+    overrides: Overrides = None,
+) -> None:
+    """Measure base and tuned checkpoint on the same held-out questions, by plain decoding.
+
+    stepgrpo eval quickstart --output checkpoints --set evaluation.questions=1000
+    """
+    loaded = _recipe(recipe, overrides or ())
+    from training.pipeline import Folders, calibrate
+
+    folders = Folders(output)
+    for folder in (folders.base, folders.tuned):
+        if not (folder / "config.json").exists():
+            _fail(f"no checkpoint at {folder}; train one with: stepgrpo train {recipe} --output {output}")
+    with _progress() as on_stage:
+        report = calibrate(loaded, folders, on_stage, split)
+    _show(report)
+
+
+@contextmanager
+def _progress() -> Iterator[StageCallback]:
+    """A bar per stage, with the latest metrics beside it."""
+    columns = (
+        TextColumn("{task.description:<32}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[metrics]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+
+        def on_stage(name: str) -> StepCallback:
+            task = progress.add_task(name, total=None, metrics="")
+
+            def on_step(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+                shown = "  ".join(f"{key} {metrics[key]:.3g}" for key in SHOWN if key in metrics)
+                progress.update(task, completed=step, total=steps, metrics=shown)
+
+            return on_step
+
+        yield on_stage
+
+
+def _recipe(name: str, overrides: Iterable[str]) -> Recipe:
+    try:
+        return load_recipe(name, overrides)
+    except RecipeError as error:
+        _fail(str(error))
+
+
+def _show(report: Path) -> None:
+    console.print(Markdown((report / "report.md").read_text()))
+    console.print(f"report and plots: {report}")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"stepgrpo: {message}", err=True)
+    raise typer.Exit(2)
