@@ -1,14 +1,18 @@
 """``step_grpo.json``: what a Step-GRPO checkpoint says of itself."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-CARD_NAME = "step_grpo.json"
+from reasoning.segmenter import DEFAULT_TAGS
+
+CARD_NAME: Final = "step_grpo.json"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+Marker = Annotated[str, Field(pattern=r"\S")]
 
 
 class CheckpointError(ValueError):
@@ -16,20 +20,26 @@ class CheckpointError(ValueError):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ThinkTags(_Part):
     """The tags around the thinking block."""
 
-    start: Annotated[str, Field(min_length=1)] = "<think>"
-    end: Annotated[str, Field(min_length=1)] = "</think>"
+    start: Text = DEFAULT_TAGS[0]
+    end: Text = DEFAULT_TAGS[1]
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.start == self.end:
+            raise ValueError("start and end must differ")
+        return self
 
 
 class RecipeRef(_Part):
     """The recipe that made the checkpoint: its name and the hash of its values."""
 
-    name: str
+    name: Text
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -37,7 +47,7 @@ class SamplingRef(_Part):
     """How the calibration's answers were sampled."""
 
     temperature: NonNegative
-    top_p: Share
+    top_p: Annotated[float, Field(gt=0, le=1)]
 
 
 class TokenSummary(_Part):
@@ -69,7 +79,7 @@ class SavingsRatio(_Part):
     ci95: tuple[float, float]
 
     @model_validator(mode="after")
-    def _ordered(self) -> "SavingsRatio":
+    def _ordered(self) -> Self:
         if not self.ci95[0] <= self.mean <= self.ci95[1]:
             raise ValueError("ci95 must contain the mean")
         return self
@@ -78,7 +88,7 @@ class SavingsRatio(_Part):
 class Calibration(_Part):
     """Base and tuned model, measured on the same ``n`` questions."""
 
-    dataset: str
+    dataset: Text
     n: Annotated[int, Field(gt=0)]
     sampling: SamplingRef
     base: Measurement
@@ -90,17 +100,17 @@ class StepGrpoCard(_Part):
     """The content of ``step_grpo.json``."""
 
     format: Literal[1] = 1
-    algorithm: str
-    base_model: str
+    algorithm: Text
+    base_model: Text
     think: ThinkTags = ThinkTags()
-    markers: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-    answer_prompt: str
+    markers: Annotated[tuple[Marker, ...], Field(min_length=1)]
+    answer_prompt: Text
     recipe: RecipeRef
     calibration: Calibration | None = None
 
-    def save(self, folder: Path) -> None:
-        """Write the card into a checkpoint folder."""
-        (folder / CARD_NAME).write_text(self.model_dump_json(indent=2) + "\n")
+    def save(self, folder: str | Path) -> None:
+        """Write the card into an existing checkpoint folder."""
+        (Path(folder) / CARD_NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def load_card(folder: str | Path) -> StepGrpoCard | None:
@@ -119,6 +129,11 @@ def load_card(folder: str | Path) -> StepGrpoCard | None:
     try:
         return StepGrpoCard.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{path} is broken: {where + ': ' if where else ''}{first['msg']}") from error
+        raise CheckpointError(f"{path} is broken: {_in_one_line(error)}") from error
+
+
+def _in_one_line(error: ValidationError) -> str:
+    first, *others = error.errors(include_url=False)
+    where = ".".join(map(str, first["loc"]))
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{where + ': ' if where else ''}{first['msg']}{more}"

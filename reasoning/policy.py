@@ -7,8 +7,8 @@ step budget. The completion under way is the *path*.
 
 Budgets count every token of the path, forced ones too. Only the driver knows how many tokens a forced text takes, so
 ``max_tokens`` of an action bounds all that the action adds to the path, and ``Sampled.tokens`` reports what it added.
-The block is closed only where the closing certainly fits (no tokenizer needs more tokens than the text has bytes) and a
-token of the answer too; otherwise the path ends as it is, with ``length``.
+What an action appends always fits, and a token to sample as well: no tokenizer needs more tokens than a text has bytes.
+Where that room is not left, the thinking budget closes the block, and the total ends the path as it is.
 """
 
 from collections.abc import Sequence
@@ -208,9 +208,11 @@ class ExitPolicy:
     def _opened(self, result: Sampled) -> Action:
         if result.stop != self.config.think[0]:
             return self._finish("none")
+        append = result.stop + result.after
+        if not self._fits(append):
+            return self._finish("none")
         self._inside = True
-        self._extend(result.after)
-        return self._think(result.stop + result.after)
+        return self._think(append)
 
     def _thought(self, result: Sampled) -> Action:
         self._chunk += result.text
@@ -229,8 +231,6 @@ class ExitPolicy:
         """Thinking stands before a marker, unless letters touch it or nothing but blank space has come yet."""
         self._pending = marker + after
         if self.steps == 0 or _one_word(self._last, marker) or _one_word(marker, after):
-            self._chunk += self._pending
-            self._extend(self._pending)
             return self._think(self._pending)
         if self.config.max_steps is not None and self.steps >= self.config.max_steps:
             return self._close("step_budget")
@@ -254,24 +254,24 @@ class ExitPolicy:
 
     def _resume(self) -> Action:
         """Put the marker back and go on with the step that it opens."""
-        left = self.config.thinking_limit - self._used
-        if self.config.thinking_tokens is not None and left <= self.config.exit_margin:
+        if self.config.thinking_tokens is not None and self._thinking_left <= self.config.exit_margin:
             return self._close("token_budget")
-        if left <= 0:
-            return self._finish("length")
-        self._chunk = ""
-        self._extend(self._pending)
-        self.steps += 1
-        self._provisional = self._pending in self.config.markers
-        return self._think(self._pending)
+        return self._think(self._pending, new_step=True)
 
-    def _think(self, append: str) -> Action:
-        room = self.config.thinking_limit - self._used
-        if room <= 0:
+    def _think(self, append: str, new_step: bool = False) -> Action:
+        if not self._fits(append):
             return self._finish("length") if self.config.thinking_tokens is None else self._close("token_budget")
+        self._extend(append)
+        if new_step:
+            self.steps += 1
+            self._provisional = append in self.config.markers
+            self._chunk = ""
+        else:
+            self._chunk += append
         pausing = self._probing or self.config.max_steps is not None
+        stop = (*self.config.markers, self.config.think[1]) if pausing else self.config.think[1:]
         self._expected = Sampled
-        return Think(append, (*self.config.markers, self.config.think[1]) if pausing else self.config.think[1:], room)
+        return Think(append, stop, self._thinking_left)
 
     def _close(self, reason: ExitReason, closing: str | None = None) -> Action:
         """Close the block. A marker that thinking stands before is dropped with the step that it would have opened."""
@@ -288,6 +288,13 @@ class ExitPolicy:
         self.exit_reason = reason
         self._expected = None
         return Finish(reason)
+
+    @property
+    def _thinking_left(self) -> int:
+        return self.config.thinking_limit - self._used
+
+    def _fits(self, append: str) -> bool:
+        return self._thinking_left > _most_tokens(append)
 
     @property
     def _probing(self) -> bool:
