@@ -47,8 +47,8 @@ def answers_equal(first: str | None, second: str | None) -> bool:
     """Whether two answers mean the same: equal strings, equal plain numbers, or equal to math-verify.
 
     None equals nothing, not even None. Words ("unknown") equal only the same words, whatever their case, and so does an
-    answer of more than 300 characters. math-verify gives up after 5 seconds, but only in the main thread: its time
-    limit is a signal. A comparison in another thread lasts as long as it takes.
+    answer of more than 300 characters. math-verify gives up after 5 seconds for each order, but only in the main
+    thread: its time limit is a signal. A comparison in another thread lasts as long as it takes.
     """
     if first is None or second is None:
         return False

@@ -4,29 +4,14 @@ Feeds traces token by token, as a server does, and prints the best of several re
 and not the machine's neighbours'. Linear growth shows as the same cost at every length.
 """
 
+import re
 import time
 
 from reasoning.segmenter import Segmenter
 
-LENGTHS = (1_000, 4_000, 32_000, 128_000)
+LENGTHS = (1_000, 4_000, 16_000, 32_000, 64_000, 128_000)
 REPEATS = 7
-STEP = [
-    " so",
-    " the",
-    " number",
-    " is",
-    " <",
-    " 42",
-    ".",
-    " Then",
-    " we",
-    " add",
-    " What",
-    " and",
-    " check",
-    " it",
-    ".",
-]
+STEP = re.findall(r" \S+", " so the number is < 42 . Then we add What and check it .")
 TOKENS_A_STEP = 60
 
 

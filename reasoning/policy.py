@@ -140,6 +140,18 @@ class ExitPolicyConfig:
                 raise ValueError(f"{name} must be at least {minimum}, not {value}")
 
     @property
+    def pauses(self) -> tuple[str, ...]:
+        """The markers to stop at: a phrase that begins with another marker's words ("Wait a minute") stops there."""
+        return tuple(
+            marker
+            for marker in self.markers
+            if not any(
+                marker != other and marker.startswith(other) and not _one_word(other, marker[len(other) :])
+                for other in self.markers
+            )
+        )
+
+    @property
     def closing(self) -> str:
         """Closes the block where the policy decides to."""
         return f"\n{self.think[1]}\n\n"
@@ -156,12 +168,13 @@ class ExitPolicy:
     """One completion's way through thinking. Call :meth:`start` once, then :meth:`advance` with each result.
 
     A marker pauses thinking where it stands alone as far as can be seen: what follows it is not sampled yet. A longer
-    word that begins like a marker ("Waiting") may so be probed or end a step budget; it is not counted as a step.
+    word that begins like a marker ("Waiting") may so be probed or end a step budget; it is not counted as a step. A
+    second marker inside the token that held the first is passed over.
 
     Attributes:
         config: as given.
         probes: confidences of the trial answers so far.
-        steps: semantic steps of the path so far.
+        steps: semantic steps of the path so far, as long as thinking pauses at markers.
         exit_reason: why thinking ended; ``none`` while it goes on.
         repeated: whether repetition closed the block (its reason is ``token_budget``).
     """
@@ -172,6 +185,7 @@ class ExitPolicy:
         self.steps = 0
         self.exit_reason: ExitReason = "none"
         self.repeated = False
+        self._stops = (*config.pauses, config.think[1])
         self._expected: type[Sampled | Probed] | None = None
         self._inside = config.inside
         self._answering = False
@@ -223,7 +237,7 @@ class ExitPolicy:
             return self._finish("length") if self.config.thinking_tokens is None else self._close("token_budget")
         if result.stop == self.config.think[1]:
             return self._close("model", f"{result.stop}\n\n")
-        if result.stop is None or result.stop not in self.config.markers:
+        if result.stop is None or result.stop not in self._stops:
             return self._finish("stop")
         return self._pause(result.stop, result.after)
 
@@ -264,14 +278,13 @@ class ExitPolicy:
         self._extend(append)
         if new_step:
             self.steps += 1
-            self._provisional = append in self.config.markers
+            self._provisional = append in self._stops
             self._chunk = ""
         else:
             self._chunk += append
         pausing = self._probing or self.config.max_steps is not None
-        stop = (*self.config.markers, self.config.think[1]) if pausing else self.config.think[1:]
         self._expected = Sampled
-        return Think(append, stop, self._thinking_left)
+        return Think(append, self._stops if pausing else self._stops[-1:], self._thinking_left)
 
     def _close(self, reason: ExitReason, closing: str | None = None) -> Action:
         """Close the block. A marker that thinking stands before is dropped with the step that it would have opened."""

@@ -1,7 +1,9 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasoning import DEFAULT_MARKERS, Segmenter, count_steps
+from reasoning import DEFAULT_MARKERS, Segmenter, count_steps, marker_pattern, parse_trace
 
 WORDS = ["<think>", "</think>", "Wait", "Alternatively", "Hmm", "Waiting", "await", "butter", "so 4", "é", "等等", "🙂"]
 PIECES = st.sampled_from([*WORDS, "<", "</", "think>", "W", " ", "\n", ".", ", "]) | st.text(max_size=3)
@@ -29,6 +31,43 @@ def test_any_chunking_gives_the_same_steps(case, ending, inside):
     whole = segment([text], ending, inside, tokens=False)
     assert segment(chunks, ending, inside, tokens=False) == whole
     assert segment(list(text), ending, inside, tokens=False) == whole
+
+
+MARKER_SETS = [
+    (),
+    ("Wait", "Wait a minute"),
+    ("I Wait so", "Wait"),
+    ("aa", "a"),
+    ("**", "E"),
+    ("等等",),
+    ("<", "think"),
+]
+TAG_PAIRS = [("<think>", "</think>"), ("BEGIN", "END"), ("aab", "aaa"), ("[", "]")]
+AWKWARD = st.sampled_from(
+    ["Wait", "Wait a", " minute", "I ", " so", "a", "b", "*", "E", "ND", "BEGIN", "[", "]", "等", " "]
+)
+
+
+@given(st.lists(PIECES | AWKWARD, max_size=30), st.sampled_from(MARKER_SETS), st.sampled_from(TAG_PAIRS), st.booleans())
+def test_whatever_the_markers_and_tags_streaming_finds_what_the_whole_text_holds(pieces, markers, tags, inside):
+    text = "".join(pieces)
+    segmenter = Segmenter(markers, tags, inside)
+    for character in text:
+        segmenter.feed(character)
+    trace = segmenter.close("stop")
+    assert trace == parse_trace(text, markers, tags, inside=inside)
+
+    preamble, opening, block = ("", "", text) if inside else text.partition(tags[0])
+    reasoning, _, answer = block.partition(tags[1])
+    if not (inside or opening):
+        assert (trace.answer, trace.steps) == (text, ())
+        return
+    assert (trace.preamble, trace.reasoning, trace.answer) == (preamble, reasoning, answer)
+    cuts = [0, *(match.start() for match in marker_pattern(markers).finditer(reasoning)), len(reasoning)]
+    if len(cuts) > 2 and not reasoning[: cuts[1]].strip():
+        del cuts[1]
+    spans = [reasoning[start:end] for start, end in pairwise(cuts)] if reasoning.strip() else []
+    assert [step.text for step in trace.steps] == spans
 
 
 @given(chunkings(), st.booleans())

@@ -27,6 +27,10 @@ def test_a_folder_without_a_card_is_an_ordinary_model(tmp_path):
     [
         ({"format": 2}, "format"),
         ({"markers": []}, "markers"),
+        ({"markers": ["Wait", " "]}, "markers.1"),
+        ({"think": {"start": "<t>", "end": "<t>"}}, "think: .* must differ"),
+        ({"base_model": ""}, "base_model"),
+        ({"format": 2, "markers": []}, "and 1 more"),
         ({"recipe": {"name": "r", "digest": "md5:0"}}, "recipe.digest"),
         ({"unheard_of": 1}, "unheard_of"),
     ],

@@ -21,5 +21,14 @@ def test_strict_mode_wants_a_closed_answer():
     assert answer_confidence([0.0, 0.0], closed=False, strict=False) == 1.0
 
 
+def test_arithmetic_mean():
+    assert answer_confidence([0.0, math.log(0.5), math.log(0.8)], mean="arithmetic") == pytest.approx(0.65)
+
+
+@pytest.mark.parametrize("broken", [math.nan, -math.inf])
+def test_a_broken_log_probability_is_no_confidence(broken):
+    assert answer_confidence([0.0, broken]) == pytest.approx(0, abs=1e-9)
+
+
 def test_rounding_never_exceeds_one():
     assert answer_confidence([0.0, 1e-9]) == 1.0

@@ -1,3 +1,5 @@
+import pytest
+
 from reasoning import Answer, ExitPolicy, ExitPolicyConfig, Finish, Probe, Probed, Sampled, Think
 
 SURE, UNSURE = Probed((0.0, -0.01, -0.01), closed=True), Probed((0.0, -1.0, -0.1), closed=True)
@@ -97,6 +99,123 @@ def test_a_word_that_merely_ends_like_a_marker_is_no_pause():
     machine.start()
     assert machine.advance(paused("some pre")) == Think("Wait", ("Wait", "</think>"), 890)
     assert machine.steps == 1
+
+
+def test_a_word_that_begins_like_a_marker_is_put_back_whole():
+    machine = policy()
+    machine.start()
+    assert machine.advance(Sampled("I am ", 10, "stop", "Wait", after="ing")).append == "Waiting"
+    assert machine.steps == 1
+
+
+def test_a_word_that_turns_out_to_begin_like_a_marker_is_no_step():
+    machine = policy()
+    machine.start()
+    machine.advance(paused())
+    machine.advance(UNSURE)
+    assert machine.steps == 2
+    machine.advance(paused("ing for it. "))
+    assert machine.steps == 1
+
+
+@pytest.mark.parametrize("text", ["", "\n", "<think>\n"])
+def test_a_marker_that_opens_the_block_begins_the_first_step_unprobed(text):
+    machine = policy()
+    machine.start()
+    assert machine.advance(paused(text)) == Think("Wait", ("Wait", "</think>"), 890)
+    assert machine.steps == 1
+
+
+def test_a_phrase_pauses_where_the_marker_that_it_begins_with_does():
+    machine = policy(markers=("Wait", "Wait a minute", "Waiter"))
+    assert machine.start().stop == ("Waiter", "Wait", "</think>")
+
+
+def test_a_stop_string_of_the_request_ends_everything():
+    machine = policy()
+    machine.start()
+    assert machine.advance(Sampled("so ", 3, "stop", "END")) == Finish("stop")
+
+
+def test_without_a_thinking_budget_the_total_ends_the_path_inside_the_block():
+    machine = policy(thinking_tokens=None)
+    machine.start()
+    assert machine.advance(Sampled("...", 1000, "length")) == Finish("length")
+
+
+def test_a_block_is_not_closed_where_an_answer_would_not_fit():
+    machine = policy(total_tokens=20, thinking_tokens=None)
+    machine.start()
+    assert machine.advance(Sampled("...", 10, "stop", "</think>")) == Finish("length")
+
+
+def test_a_thinking_budget_leaves_room_to_close_the_block_and_to_answer():
+    machine = policy(total_tokens=100, thinking_tokens=100)
+    action = machine.start()
+    closing = machine.advance(Sampled("...", action.max_tokens, "length"))
+    assert closing.max_tokens == len(closing.append) + 1
+
+
+@pytest.mark.parametrize("settings", [{"threshold": None, "max_steps": 9}, {"max_probes": 0, "max_steps": 9}])
+def test_a_step_budget_alone_neither_probes_nor_looks_for_repetition(settings):
+    machine = policy(**settings)
+    machine.start()
+    for _ in range(8):
+        assert machine.advance(paused(", the same again ")).append == "Wait"
+    assert machine.advance(paused(", the same again ")) == Answer("\n</think>\n\n", 910)
+
+
+def test_repetition_starts_over_at_a_different_chunk():
+    machine = policy()
+    machine.start()
+    for chunk in (", a ", ", a ", ", b ", ", a ", ", a "):
+        assert isinstance(machine.advance(paused(chunk)), Probe)
+        machine.advance(UNSURE)
+
+
+def test_outside_the_block_only_the_opening_tag_is_waited_for():
+    machine = policy(inside=False)
+    assert machine.start() == Think("", ("<think>",), 1000)
+    assert machine.advance(Sampled("", 0, "stop", "<think>", after="\n")) == Think(
+        "<think>\n", ("Wait", "</think>"), 900
+    )
+
+
+@pytest.mark.parametrize("finish", ["eos", "length"])
+def test_a_completion_without_a_block_is_left_alone(finish):
+    machine = policy(inside=False)
+    machine.start()
+    assert machine.advance(Sampled("Wait, 4", 3, finish)) == Finish("none")
+
+
+def test_a_result_that_was_not_asked_for_is_refused():
+    machine = policy()
+    with pytest.raises(RuntimeError, match="Sampled"):
+        machine.advance(paused())
+    machine.start()
+    with pytest.raises(RuntimeError, match="Probed"):
+        machine.advance(SURE)
+    machine.advance(Sampled("", 1, "eos"))
+    with pytest.raises(RuntimeError, match="Sampled"):
+        machine.advance(paused())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"threshold": 1.5},
+        {"total_tokens": 0},
+        {"max_steps": 0},
+        {"thinking_tokens": 0},
+        {"probe_tokens": 0},
+        {"repetitions": 1},
+        {"exit_margin": -1},
+        {"markers": ("",)},
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong)).rstrip("s")):
+        policy(**wrong)
 
 
 def test_a_step_budget_closes_at_the_boundary_without_probes():

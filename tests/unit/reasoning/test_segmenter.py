@@ -96,6 +96,41 @@ def test_tokens_lie_where_their_first_character_lies():
     assert (trace.exit.reasoning_tokens, trace.answer_tokens, trace.completion_tokens) == (9, 3, 12)
 
 
+def test_a_chunk_of_several_tokens_is_shared_out_by_its_characters():
+    trace = parse_trace("<think>abc Wait, e</think>4", tokens=27)
+    assert [step.tokens for step in trace.steps] == [11, 15]
+    assert trace.answer_tokens == 1
+
+
+def test_a_token_without_text_lies_where_the_next_character_will():
+    segmenter = Segmenter()
+    for token in ("<think>", "a ", "", "Wait", ", b", "</think>", ""):
+        segmenter.feed(token, 1)
+    trace = segmenter.close("stop")
+    assert [step.tokens for step in trace.steps] == [2, 4]
+    assert trace.answer_tokens == 1
+
+
+@pytest.mark.parametrize(("ending", "steps"), [("Wait", 2), ("Wai", 1), ("Waiting", 1), ("</thin", 1)])
+def test_what_is_held_back_is_decided_at_the_end(ending, steps):
+    segmenter = Segmenter()
+    for character in f"<think>a {ending}":
+        segmenter.feed(character)
+    trace = segmenter.close("length")
+    assert len(trace.steps) == steps
+    assert trace.reasoning == f"a {ending}"
+
+
+def test_live_view_waits_for_what_follows_a_marker():
+    segmenter = Segmenter()
+    segmenter.feed("<think>a Wait")
+    assert segmenter.steps_so_far == 1
+    segmenter.feed(",")
+    assert segmenter.steps_so_far == 2
+    segmenter.feed("</think>")
+    assert not segmenter.in_reasoning
+
+
 def test_live_view():
     segmenter = Segmenter()
     assert not segmenter.in_reasoning
