@@ -38,6 +38,7 @@ MARKER_SETS = [
     ("Wait", "Wait a minute"),
     ("I Wait so", "Wait"),
     ("aa", "a"),
+    ("a*", "*b"),
     ("**", "E"),
     ("等等",),
     ("<", "think"),

@@ -41,6 +41,13 @@ def test_an_unsure_trial_answer_puts_the_marker_back():
     assert machine.steps == 2
 
 
+def test_the_threshold_itself_is_not_sure_enough():
+    machine = policy(threshold=1.0)
+    machine.start()
+    machine.advance(paused())
+    assert isinstance(machine.advance(Probed((0.0, 0.0), closed=True)), Think)
+
+
 def test_strict_mode_distrusts_a_trial_answer_that_does_not_close():
     machine = policy()
     machine.start()

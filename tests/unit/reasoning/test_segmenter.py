@@ -87,6 +87,13 @@ def test_tags_and_markers_split_over_chunks():
     assert (trace.preamble, texts(trace), trace.answer) == ("x", ["a ", "Wait b"], "c")
 
 
+def test_a_marker_that_overlaps_an_earlier_one_does_not_count():
+    segmenter = Segmenter(("a*", "*b"))
+    for piece in ("<think>so a*b", ". c"):
+        segmenter.feed(piece)
+    assert texts(segmenter.close("stop")) == ["so ", "a*b. c"]
+
+
 def test_tokens_lie_where_their_first_character_lies():
     segmenter = Segmenter()
     for token in ("<think>", "\n", "So", " 4", ".", " Wait", ",", " 5", "</think>", "\n\n", "5", ""):
