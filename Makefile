@@ -1,8 +1,11 @@
-PYTHON ?= $(firstword $(foreach v,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(v) 2>/dev/null),$(v))))
+# Every habit of the project is one target. Each first prepares .venv, which costs nothing once it stands.
+
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; \
+	done)
 PORT ?= 8000
-CHECKPOINT ?= checkpoints/step-grpo
+CHECKPOINT ?=
 BIN := .venv/bin
-export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test test-fast lint format bench clean
@@ -10,29 +13,31 @@ export OMP_NUM_THREADS ?= 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install what is missing into .venv (WHEELS=folder with torch's CPU wheel)
-	@$(PYTHON) tools/bootstrap.py
+setup: ## install what is missing into .venv (PYTHON=python3.11 DEVICE=cpu|gpu WHEELS=folder)
+	@python="$(PYTHON)"; test -n "$$python" || { \
+		echo "no Python 3.11, 3.12 or 3.13 on the PATH: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+		"$$python" tools/bootstrap.py
 
-serve: setup ## serve a checkpoint (PORT=8000 CHECKPOINT=checkpoints/step-grpo)
-	@$(BIN)/stepgrpo serve $(CHECKPOINT) --port $(PORT)
+serve: setup ## serve a checkpoint (PORT=8000 CHECKPOINT=folder, by default the bundled one)
+	$(BIN)/stepgrpo serve $(if $(CHECKPOINT),"$(CHECKPOINT)") --port $(PORT)
 
-test: setup ## all tests that a bare machine can run
-	@$(BIN)/python -m pytest
+test: setup ## run all tests
+	$(BIN)/python -m pytest
 
-test-fast: setup ## unit and property tests, no engine
-	@$(BIN)/python -m pytest tests/unit tests/property
+test-fast: setup ## run the unit and property tests, which start no engine
+	$(BIN)/python -m pytest tests/unit tests/property
 
-lint: setup ## ruff and mypy
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+lint: setup ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
-format: setup ## let ruff fix and format the code
-	@$(BIN)/ruff check --fix .
-	@$(BIN)/ruff format .
+format: setup ## fix and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
-bench: setup ## cost of the segmenter per token
-	@$(BIN)/python -m reasoning.bench
+bench: setup ## measure the segmenter's cost per token
+	$(BIN)/python -m reasoning.bench
 
-clean: ## remove the environment and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+clean: ## remove the environment, caches and build products
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -1,39 +1,70 @@
-"""The ``stepgrpo`` command: finds each sub-command in its package and imports that package only when it is used."""
+"""The ``stepgrpo`` command: one table of sub-commands, each imported from its package only when it runs."""
 
-import sys
 from importlib import import_module
 from importlib.metadata import version
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+
+class Command(NamedTuple):
+    """Where a sub-command lives: a module whose ``app``, a ``typer.Typer``, has a command of that name."""
+
+    module: str
+    summary: str
+
 
 COMMANDS = {
-    "serve": ("server.cli", "Serve a checkpoint and report steps, exits and savings."),
-    "train": ("training.cli", "Train a recipe: a base model and its Step-GRPO checkpoint."),
-    "eval": ("training.cli", "Measure checkpoints on the same questions."),
+    "serve": Command("server.cli", "Serve a checkpoint and report the steps, exit and savings of every answer."),
+    "train": Command("training.cli", "Train a recipe: a base model and its Step-GRPO checkpoint."),
+    "eval": Command("training.cli", "Measure base and tuned checkpoint on the same held-out questions."),
 }
+
+
+def load(name: str) -> Any:
+    """The command itself, with the arguments and the help that its package gives it."""
+    return get_group(import_module(COMMANDS[name].module).app).commands[name]
+
+
+class LazyGroup(TyperGroup):
+    """Lists sub-commands by their table entries, and imports the one that was asked for."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Like the parent's, with the real command in the place of its entry."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, name and load(name), rest
+
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _entry() -> None: ...
+
+
+for _name, _command in COMMANDS.items():
+    app.command(_name, help=_command.summary)(_entry)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stepgrpo {version('stepgrpo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train reasoning models to stop thinking early, and serve them with the savings measured."""
 
 
 def main() -> None:
     """Entry point of the console script."""
-    arguments = sys.argv[1:]
-    if arguments and arguments[0] in COMMANDS:
-        module, _ = COMMANDS[arguments[0]]
-        import_module(module).app(prog_name="stepgrpo")
-        return
-    if arguments == ["--version"]:
-        typer.echo(version("stepgrpo"))
-        return
-    typer.echo(_help(), err=bool(arguments) and arguments != ["--help"])
-    if arguments and arguments != ["--help"]:
-        typer.echo(f"\nstepgrpo: no such command: {arguments[0]}", err=True)
-        raise SystemExit(2)
-
-
-def _help() -> str:
-    lines = ["Usage: stepgrpo COMMAND [OPTIONS]", "", "Commands:"]
-    lines += [f"  {name:<8}{text}" for name, (_, text) in COMMANDS.items()]
-    lines += ["", "stepgrpo COMMAND --help says more. stepgrpo --version prints the version."]
-    return "\n".join(lines)
+    app(prog_name="stepgrpo")
 
 
 if __name__ == "__main__":
