@@ -19,7 +19,7 @@ setup: ## install what is missing into .venv (PYTHON=python3.11 DEVICE=cpu|gpu W
 		"$$python" tools/bootstrap.py
 
 serve: setup ## serve a checkpoint (PORT=8000 CHECKPOINT=folder, by default the bundled one)
-	$(BIN)/stepgrpo serve $(if $(CHECKPOINT),"$(CHECKPOINT)" )--port $(PORT)
+	exec $(BIN)/stepgrpo serve $(if $(CHECKPOINT),"$(CHECKPOINT)" )--port $(PORT)
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest

@@ -56,8 +56,8 @@ def test_setup_without_a_python_that_fits_says_what_is_needed(make):
 @pytest.mark.parametrize(
     ("variables", "command"),
     [
-        ((), ".venv/bin/stepgrpo serve --port 8000"),
-        (("PORT=9", "CHECKPOINT=my checkpoint"), '.venv/bin/stepgrpo serve "my checkpoint" --port 9'),
+        ((), "exec .venv/bin/stepgrpo serve --port 8000"),
+        (("PORT=9", "CHECKPOINT=my checkpoint"), 'exec .venv/bin/stepgrpo serve "my checkpoint" --port 9'),
     ],
 )
 def test_serve_passes_port_and_checkpoint_on(make, variables, command):
