@@ -1,57 +1,82 @@
-"""The service: vLLM's app over a metered engine, with our routes and reports."""
+"""The service: vLLM's app over a metered engine, with our routes, reports and errors."""
 
-import asyncio
+from argparse import Namespace
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 
+from server import vllm_compat as vllm
 from server.checkpoint import ServedCheckpoint
 from server.engine import MeteredEngine
-from server.metering import Meter, TokenText
+from server.metering import Meter
 from server.metrics import EfficiencyMetrics
+from server.models import model_of
 from server.responses import with_reports
-from server.routes import efficiency_router
-from server.savings import baseline_of
+from server.routes import efficiency_routes
 from server.settings import ServerSettings
-from server.vllm_compat import check_vllm, parse_arguments, prepare_environment, run, wrap_handlers
 
-REASONING_PARSER = "qwen3"
+REASONING_PARSERS = {("<think>", "</think>"): "qwen3"}
+"""By thinking tags, vLLM's parser that splits ``message.reasoning`` off; others need ``--reasoning-parser``. None for a
+model that does not think, whose answers it would take for thinking."""
+
+SHUTDOWN_SECONDS = 30
+"""How long requests in flight may go on after SIGTERM; vLLM's own default is to abort them at once."""
 
 
 def serve(settings: ServerSettings, checkpoint: ServedCheckpoint, options: list[str]) -> None:
-    """Serve until a signal ends it. ``options`` are vLLM's own and win over our defaults."""
-    prepare_environment()
-    check_vllm()
-    arguments = parse_arguments(options, vllm_defaults(settings, checkpoint))
-    models = tuple(arguments.served_model_name)
-    baseline = baseline_of(checkpoint.card)
-    metrics = EfficiencyMetrics(models)
-    for model in models:
-        metrics.describe(model, checkpoint.card)
-    meters: list[Meter] = []
+    """Serve until a signal ends it.
 
-    def wrap(engine: Any, text: TokenText) -> MeteredEngine:
-        meters.append(Meter(checkpoint, baseline, metrics, text, models))
-        return MeteredEngine(engine, meters[0])
+    Args:
+        settings: ours.
+        checkpoint: what to serve.
+        options: vLLM's own options; they win over our defaults.
 
-    def extend(app: FastAPI) -> None:
-        app.include_router(efficiency_router(meters[0]))
-        wrap_handlers(app, lambda handler: with_reports(handler, meters[0]))
-        print(f"serving {', '.join(models)} on http://{arguments.host}:{arguments.port}", flush=True)
-
-    asyncio.run(run(arguments, wrap, extend))
+    Raises:
+        ServerError: the options do not fit, the address is taken, vLLM lacks what this server is built on, or the
+            engine did not start or died.
+    """
+    arguments = vllm.parse_arguments(options, vllm_defaults(settings, checkpoint))
+    vllm.run(_serve(arguments, checkpoint))
 
 
 def vllm_defaults(settings: ServerSettings, checkpoint: ServedCheckpoint) -> dict[str, Any]:
-    """Our values for vLLM's options."""
-    defaults: dict[str, Any] = {
-        "model": checkpoint.source,
+    """Our values for vLLM's options, by their names in its namespace.
+
+    A float32 checkpoint is served as such, because that is how it was calibrated; vLLM would round it to 16 bits.
+    """
+    return {
+        "dtype": "float32" if checkpoint.dtype == "float32" else "auto",
+        "model": str(checkpoint.folder),
         "host": settings.host,
         "port": settings.port,
-        "served_model_name": [settings.model_name],
-        "shutdown_timeout": settings.shutdown_timeout,
+        "served_model_name": [checkpoint.name],
+        "reasoning_parser": REASONING_PARSERS.get(checkpoint.think, "") if checkpoint.thinks else "",
+        "shutdown_timeout": SHUTDOWN_SECONDS,
         "disable_uvicorn_access_log": True,
+        "uvicorn_log_level": "warning",
+        "middleware": ["server.errors.OpenAIErrors"],
     }
-    if checkpoint.think == ("<think>", "</think>"):
-        defaults["reasoning_parser"] = REASONING_PARSER
-    return defaults
+
+
+async def _serve(arguments: Namespace, checkpoint: ServedCheckpoint) -> None:
+    name = arguments.served_model_name[0]
+    url, socket = vllm.listen(arguments)
+    async with vllm.started_engine(arguments) as engine:
+        text = vllm.VllmText(engine.get_tokenizer(), checkpoint.think)
+        meter = Meter(model_of(name, checkpoint), text, EfficiencyMetrics())
+        metered = MeteredEngine(engine, meter)
+        app = await vllm.build_app(arguments, metered)
+        extend(app, metered, meter)
+        print(f"ready: model {name} at {url}/v1, metrics at {url}/metrics", flush=True)
+        stopped = await vllm.serve_http(app, socket, arguments)
+        died = metered.errored and not metered.draining
+    await stopped
+    if died:
+        raise vllm.ServerError("the engine died; its log says why")
+
+
+def extend(app: FastAPI, engine: MeteredEngine, meter: Meter) -> None:
+    """Add our routes and reports to vLLM's finished app."""
+    app.include_router(efficiency_routes(meter, engine))
+    vllm.wrap_handlers(app, partial(with_reports, refusal=vllm.invalid_request))

@@ -1,9 +1,13 @@
 """The engine as our app sees it: vLLM's own, with every request metered on its way through."""
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from server.metering import Meter
+from server.metering import Meter, RequestMeter
+
+logger = logging.getLogger(__name__)
 
 
 class MeteredEngine:
@@ -15,21 +19,48 @@ class MeteredEngine:
     def __init__(self, engine: Any, meter: Meter) -> None:
         self._engine = engine
         self._meter = meter
+        self.draining = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    async def generate(
-        self, prompt: Any, sampling_params: Any, request_id: str, *args: Any, **options: Any
-    ) -> AsyncGenerator[Any, None]:
-        """Pass the engine's outputs on, each counted first. However the request ends, its choices are recorded."""
-        adapter = options.get("lora_request")
-        meter = self._meter.open(request_id, sampling_params.n, adapter and adapter.lora_name)
-        outputs = self._engine.generate(prompt, sampling_params, request_id, *args, **options)
-        try:
-            async for output in outputs:
-                meter.feed(output)
-                yield output
-        finally:
-            await outputs.aclose()
+    def shutdown(self, *args: Any, **options: Any) -> None:
+        """Shut the engine down; from here on ``draining`` is true."""
+        self.draining = True
+        self._engine.shutdown(*args, **options)
+
+    def generate(self, prompt: Any, sampling_params: Any, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
+        """Pass the engine's outputs on, each metered first.
+
+        Requests that ask for no text are left alone: they are the single steps of a beam search, not answers.
+        """
+        outputs = self._engine.generate(prompt, sampling_params, *args, **options)
+        if not sampling_params.detokenize:
+            return outputs  # type: ignore[no-any-return]
+        return _metered(outputs, self._meter.open(sampling_params, options.get("lora_request")))
+
+
+async def _metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> AsyncGenerator[Any, None]:
+    """Meter a request however it ends: finished, refused (counted nowhere), failed underway, or left by its client."""
+    metering = True
+    try:
+        async for output in outputs:
+            metering = metering and await _fed(meter, output)
+            yield output
+    except (asyncio.CancelledError, GeneratorExit):
+        meter.close()
+        raise
+    finally:
+        await outputs.aclose()
+        if meter.started:
             meter.close()
+
+
+async def _fed(meter: RequestMeter, output: Any) -> bool:
+    """Meter one output; a failure here must not cost the client the answer."""
+    try:
+        await meter.feed(output)
+    except Exception:
+        logger.exception("a request cannot be metered")
+        return False
+    return True

@@ -1,23 +1,25 @@
-"""Metering of requests: every sampled token of every choice goes through a segmenter, however the request ends."""
+"""Metering of requests: every sampled token of every choice is counted once, however the request ends."""
 
-from collections import OrderedDict
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from reasoning import Segmenter, Trace
-from server.checkpoint import ServedCheckpoint
+from reasoning import Segmenter
+from server.choice import Choice
 from server.metrics import EfficiencyMetrics
-from server.report import EfficiencyReport, report_of
-from server.savings import Baseline
+from server.models import Adapter, ServedModel, model_of_adapter
+from server.report import current_reports, report_of
 from server.summary import EfficiencySummary
 
-KEPT_REPORTS = 4096
+BATCH = 1024
+"""Tokens that are metered in one go before other requests get their turn: about two milliseconds."""
 
 
 class Output(Protocol):
     """The part of vLLM's ``CompletionOutput`` that is metered."""
 
     index: int
+    text: str
     token_ids: Sequence[int]
     finish_reason: str | None
     stop_reason: int | str | None
@@ -31,104 +33,138 @@ class RequestOutput(Protocol):
 
 
 class TokenText(Protocol):
-    """Text of tokens: whole sequences, and one by one as they are sampled."""
+    """Text of the served model's tokens."""
+
+    @property
+    def landmarks(self) -> frozenset[int]:
+        """Ids of the tokens that stand between turns, not within them; the thinking tags are none."""
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of a token sequence, special tokens included."""
 
-    def stream(self) -> Callable[[int], str]:
-        """A new incremental decoder: feed it token ids, it returns the text that each one completes."""
+    def stream(self, skip_special: bool) -> Callable[[int], str] | None:
+        """A new incremental decoder: the text that each next token completes. None if the tokenizer has none.
+
+        With ``skip_special``, special tokens have no text, save the thinking tags.
+        """
 
 
 class Meter:
-    """Everything that is known of the requests that pass: reports, metrics and the running summary.
+    """What is known of the requests that pass: metrics and running totals, per served model.
 
     Args:
-        checkpoint: markers and tags to look for.
-        baseline: what savings are measured against.
+        base: the served checkpoint.
+        text: decoder of its tokens.
         metrics: Prometheus families.
-        text: decoder of the served model's tokens.
-        models: served names; the first is the default.
     """
 
-    def __init__(
-        self,
-        checkpoint: ServedCheckpoint,
-        baseline: Baseline,
-        metrics: EfficiencyMetrics,
-        text: TokenText,
-        models: tuple[str, ...],
-    ) -> None:
-        self._checkpoint = checkpoint
-        self._baseline = baseline
-        self._metrics = metrics
-        self._text = text
-        self._models = models
-        self._reports: OrderedDict[tuple[str, int], EfficiencyReport] = OrderedDict()
-        self.summary = EfficiencySummary(models, baseline)
+    def __init__(self, base: ServedModel, text: TokenText, metrics: EfficiencyMetrics) -> None:
+        self.text = text
+        self.metrics = metrics
+        self.summary = EfficiencySummary()
+        self._base = base
+        self._models: dict[str, ServedModel] = {}
+        self._add(base)
 
-    def open(self, request_id: str, choices: int, model: str | None = None) -> "RequestMeter":
-        """Start metering a request for ``choices`` completions; ``model`` is the adapter that it asked for, if any."""
-        name = model if model in self._models else self._models[0]
-        return RequestMeter(self, request_id, choices, name)
+    def open(self, sampling: Any, adapter: Adapter | None = None) -> "RequestMeter":
+        """Start metering a request with vLLM's ``SamplingParams``; ``adapter`` is the one that it asked for, if any."""
+        return RequestMeter(self, self._model(adapter), sampling)
 
-    def segmenter(self, prompt: Sequence[int]) -> Segmenter:
-        """A segmenter for a completion of ``prompt``, inside the block where the chat template has opened it."""
-        start = self._checkpoint.think[0]
-        inside = self._text.decode(prompt[-16:]).rstrip().endswith(start)
-        return Segmenter(self._checkpoint.markers, self._checkpoint.think, inside=inside)
+    def _model(self, adapter: Adapter | None) -> ServedModel:
+        if adapter is None:
+            return self._base
+        known = self._models.get(adapter.lora_name)
+        return known or self._add(model_of_adapter(adapter, self._base))
 
-    def decoder(self) -> Callable[[int], str]:
-        """A new incremental decoder."""
-        return self._text.stream()
-
-    def record(self, request_id: str, index: int, model: str, trace: Trace) -> None:
-        """Count a finished choice and keep its report until the response picks it up."""
-        self._metrics.observe(model, trace, self._baseline)
-        self.summary.add(model, trace)
-        self._reports[request_id, index] = report_of(trace, self._baseline)
-        if len(self._reports) > KEPT_REPORTS:
-            self._reports.popitem(last=False)
-
-    def take(self, request_id: str, index: int) -> EfficiencyReport | None:
-        """The report of a finished choice, once."""
-        return self._reports.pop((request_id, index), None)
+    def _add(self, model: ServedModel) -> ServedModel:
+        self._models[model.name] = model
+        self.metrics.add_model(model.name, model.card)
+        self.summary.add_model(model.name, model.baseline)
+        return model
 
 
 class RequestMeter:
-    """Meters the choices of one request."""
+    """Meters the choices of one engine request. Made where the request is made, so that it finds its response."""
 
-    def __init__(self, meter: Meter, request_id: str, choices: int, model: str) -> None:
+    def __init__(self, meter: Meter, model: ServedModel, sampling: Any) -> None:
         self._meter = meter
-        self._id = request_id
-        self._choices = choices
         self._model = model
-        self._open: dict[int, tuple[Segmenter, Callable[[int], str]]] = {}
-        self._finished: set[int] = set()
+        self._unfinished = set(range(sampling.n))
+        self._stop_tokens = frozenset(sampling.stop_token_ids or ())
+        self._skip_special = bool(sampling.skip_special_tokens)
+        self._hidden_stops = () if sampling.include_stop_str_in_output else tuple(sampling.stop or ())
+        self._choices: dict[int, Choice] = {}
+        self._inside = False
+        self._counted = False
+        self._reports = current_reports()
+        self._first = self._reports.claim(sampling.n) if self._reports is not None else 0
 
-    def feed(self, output: RequestOutput) -> None:
-        """Take in one engine output: new tokens of any choices, or all of them at once."""
-        for choice in output.outputs:
-            if choice.index in self._finished:
+    @property
+    def started(self) -> bool:
+        """Whether the engine has answered anything yet."""
+        return bool(self._choices)
+
+    async def feed(self, output: RequestOutput) -> None:
+        """Take in one engine output: the new tokens of some choices, or all tokens of all."""
+        for part in output.outputs:
+            if part.index not in self._unfinished:
                 continue
-            if choice.index not in self._open:
-                prompt = output.prompt_token_ids or ()
-                self._open[choice.index] = self._meter.segmenter(prompt), self._meter.decoder()
-            segmenter, decode = self._open[choice.index]
-            for token in choice.token_ids:
-                segmenter.feed(decode(token), 1)
-            if choice.finish_reason is not None:
-                stopped = choice.stop_reason is not None and choice.finish_reason == "stop"
-                self._close(choice.index, choice.finish_reason, stopped)
+            choice = self._choices.get(part.index) or self._open(part.index, output.prompt_token_ids or ())
+            tokens = part.token_ids
+            while choice.exact and len(tokens) > BATCH:
+                choice.feed(tokens[:BATCH], "")
+                tokens = tokens[BATCH:]
+                await asyncio.sleep(0)
+            if part.finish_reason is None:
+                choice.feed(tokens, part.text)
+            elif part.finish_reason in ("abort", "error"):
+                self._abort(part.index)
+            else:
+                self._finish(part, choice, tokens)
 
     def close(self) -> None:
         """End the request: choices that did not finish were aborted. May be called again."""
-        for index in range(self._choices):
-            if index not in self._finished:
-                self._close(index, "abort", stopped=False)
+        for index in sorted(self._unfinished):
+            self._abort(index)
 
-    def _close(self, index: int, finish_reason: str, stopped: bool) -> None:
-        segmenter, _ = self._open.pop(index, None) or (self._meter.segmenter(()), None)
-        self._finished.add(index)
-        trace = segmenter.close(finish_reason, stopped=stopped)
-        self._meter.record(self._id, index, self._model, trace)
+    def _open(self, index: int, prompt: Sequence[int]) -> Choice:
+        if not self._choices:
+            self._count()
+            self._inside = thinking_is_open(prompt, self._meter.text, self._model.think)
+        segmenter = Segmenter(self._model.markers, self._model.think, self._inside)
+        choice = self._choices[index] = Choice(
+            segmenter, self._meter.text.stream(self._skip_special), self._hidden_stops
+        )
+        return choice
+
+    def _finish(self, part: Output, choice: Choice, tokens: Sequence[int]) -> None:
+        stop = part.stop_reason
+        if isinstance(stop, int) and stop not in self._stop_tokens:
+            stop = None  # one of the model's own ends of sequence
+        trace = choice.finish(tokens, part.text, part.finish_reason or "", stop)
+        self._unfinished.remove(part.index)
+        self._meter.metrics.finished(self._model.name, trace, self._model.baseline)
+        self._meter.summary.finished(self._model.name, trace, self._model.baseline)
+        if self._reports is not None:
+            self._reports.add(self._first + part.index, report_of(trace, self._model.baseline))
+
+    def _abort(self, index: int) -> None:
+        self._count()
+        self._unfinished.remove(index)
+        self._meter.metrics.aborted(self._model.name)
+        self._meter.summary.aborted(self._model.name)
+
+    def _count(self) -> None:
+        if not self._counted:
+            self._counted = True
+            self._meter.summary.requested(self._model.name)
+
+
+def thinking_is_open(prompt: Sequence[int], text: TokenText, think: tuple[str, str]) -> bool:
+    """Whether a prompt leaves the thinking block open, so that the completion begins inside it.
+
+    Only what follows the prompt's last turn delimiter counts, so earlier turns may hold any tags.
+    """
+    start = next((i + 1 for i in range(len(prompt) - 1, -1, -1) if prompt[i] in text.landmarks), 0)
+    tail = text.decode(prompt[start:])
+    return tail.rfind(think[0]) > tail.rfind(think[1])

@@ -1,7 +1,8 @@
 """The report in the response: on every choice, and the true number of reasoning tokens in ``usage``.
 
-Works on what vLLM's handlers return, so everything else in a response is exactly theirs. Of a stream only the chunks
-that carry a ``finish_reason`` or the usage are parsed and written again; no event is ever added.
+Works on what vLLM's handlers return, so everything else in a response is exactly theirs. Of a stream only the events
+that end a choice, carry the usage or report an error are parsed and written again; no event is ever added, because the
+OpenAI SDKs take every event for a chunk.
 """
 
 import json
@@ -9,94 +10,94 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import wraps
 from typing import Any
 
-from server.metering import Meter
-from server.report import EfficiencyReport
+from server.errors import openai_error
+from server.report import ResponseReports, collecting
 
 FIELD = "reasoning_efficiency"
 SWITCH = "reasoning_report"
+"""Request field; false leaves the reports out of the response. The request is metered all the same."""
 
 Handler = Callable[..., Awaitable[Any]]
+Refusal = Callable[[str, str], Exception]
 
 
-def with_reports(handler: Handler, meter: Meter) -> Handler:
+def with_reports(handler: Handler, refusal: Refusal) -> Handler:
     """Wrap a handler of chat or text completions so that its response carries the reports.
 
-    A request turns its report off with ``"reasoning_report": false``; it is metered all the same.
+    Args:
+        handler: vLLM's.
+        refusal: makes the exception that refuses a request, of a message and the name of a parameter.
     """
 
     @wraps(handler)
-    async def reporting(request: Any, raw_request: Any = None, *args: Any, **options: Any) -> Any:
-        response = await handler(request, raw_request, *args, **options)
-        wanted = getattr(request, SWITCH, True) is not False
+    async def reporting(request: Any, *args: Any, **options: Any) -> Any:
+        wanted = _checked(request, refusal)
+        with collecting() as reports:
+            response = await handler(request, *args, **options)
         if hasattr(response, "__aiter__"):
-            return _reported_stream(response, Reports(meter, getattr(request, "n", None) or 1, wanted))
-        if getattr(response, "choices", None):
-            _report_response(response, Reports(meter, getattr(request, "n", None) or 1, wanted))
+            return _reported_stream(response, reports, wanted)
+        if hasattr(response, "choices"):
+            _report_response(response, reports, wanted)
         return response
 
     return reporting
 
 
-class Reports:
-    """The reports of one response, as they are picked up; knows how choices map to engine requests.
-
-    A text completion of several prompts is several engine requests (``<id>-<prompt>``) of ``n`` choices each.
-    """
-
-    def __init__(self, meter: Meter, n: int, wanted: bool) -> None:
-        self._meter = meter
-        self._n = n
-        self._wanted = wanted
-        self.reasoning_tokens = 0
-
-    def take(self, response_id: str, index: int) -> dict[str, Any] | None:
-        """The report of a choice as JSON values; None if it is unknown or not wanted."""
-        report = self._find(response_id, index)
-        if report is None:
-            return None
-        self.reasoning_tokens += report.tokens.reasoning
-        return report.model_dump() if self._wanted else None
-
-    def _find(self, response_id: str, index: int) -> EfficiencyReport | None:
-        prompt, choice = divmod(index, self._n)
-        return self._meter.take(response_id, index) or self._meter.take(f"{response_id}-{prompt}", choice)
+def _checked(request: Any, refusal: Refusal) -> bool:
+    """Whether the request wants its reports. Refuses what vLLM does not check, or without naming the parameter."""
+    if getattr(request, "messages", None) == []:
+        raise refusal("messages must hold at least one message", "messages")
+    wanted = getattr(request, SWITCH, True)
+    if not isinstance(wanted, bool):
+        raise refusal(f"{SWITCH} must be true or false", SWITCH)
+    return wanted
 
 
-def _report_response(response: Any, reports: Reports) -> None:
+def _report_response(response: Any, reports: ResponseReports, wanted: bool) -> None:
     for choice in response.choices:
-        report = reports.take(response.id, choice.index)
-        if report is not None:
-            setattr(choice, FIELD, report)
-    details = getattr(response.usage, "completion_tokens_details", None)
-    if details is not None:
-        details.reasoning_tokens = reports.reasoning_tokens
+        report = reports.get(choice.index)
+        if report is not None and wanted:
+            setattr(choice, FIELD, report.model_dump())
+    tokens = reports.reasoning_tokens
+    if tokens is not None and response.usage is not None:
+        corrected = {**response.usage.model_dump(), "completion_tokens_details": {"reasoning_tokens": tokens}}
+        response.usage = type(response.usage).model_validate(corrected)
 
 
-async def _reported_stream(stream: AsyncGenerator[str, None], reports: Reports) -> AsyncGenerator[str, None]:
+async def _reported_stream(
+    stream: AsyncGenerator[str, None], reports: ResponseReports, wanted: bool
+) -> AsyncGenerator[str, None]:
     try:
         async for event in stream:
-            yield _rewritten(event, reports) if _ends_choice(event) or _has_usage(event) else event
+            if '"finish_reason":"' in event or ('"choices":[]' in event and '"usage":{' in event):
+                yield _reported_event(event, reports, wanted)
+            elif event.startswith('data: {"error"'):
+                yield _error_event(event)
+            else:
+                yield event
     finally:
         await stream.aclose()
 
 
-def _ends_choice(event: str) -> bool:
-    return '"finish_reason":"' in event
+def _reported_event(event: str, reports: ResponseReports, wanted: bool) -> str:
+    chunk = json.loads(event.removeprefix("data: "))
+    tokens = reports.reasoning_tokens
+    for choice in chunk["choices"]:
+        report = reports.get(choice["index"])
+        if report is not None:
+            tokens = report.tokens.reasoning
+            if wanted and choice.get("finish_reason"):
+                choice[FIELD] = report.model_dump()
+    if tokens is not None and chunk.get("usage"):
+        chunk["usage"]["completion_tokens_details"] = {"reasoning_tokens": tokens}
+    return _event(chunk)
 
 
-def _has_usage(event: str) -> bool:
-    return '"usage":{' in event and '"choices":[]' in event
+def _error_event(event: str) -> str:
+    body = json.loads(event.removeprefix("data: "))
+    code = body["error"].get("code")
+    return _event(openai_error(code if isinstance(code, int) else 500, body, ""))
 
 
-def _rewritten(event: str, reports: Reports) -> str:
-    prefix, _, body = event.partition("data: ")
-    chunk = json.loads(body)
-    for choice in chunk.get("choices", ()):
-        if choice.get("finish_reason"):
-            report = reports.take(chunk["id"], choice["index"])
-            if report is not None:
-                choice[FIELD] = report
-    usage = chunk.get("usage")
-    if usage and usage.get("completion_tokens_details"):
-        usage["completion_tokens_details"]["reasoning_tokens"] = reports.reasoning_tokens
-    return f"{prefix}data: {json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
+def _event(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n"

@@ -1,34 +1,34 @@
-"""Our own routes beside vLLM's: readiness, the efficiency summary and the page at ``/``."""
+"""Our own routes beside vLLM's: readiness and the efficiency summary."""
 
-from typing import Any
+from typing import Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from server.engine import MeteredEngine
 from server.metering import Meter
 from server.summary import ModelEfficiency
 
 
-class EfficiencyResponse(BaseModel):
+class EfficiencyList(BaseModel):
     """Answer of ``GET /v1/efficiency``: one entry per served model, since the server started."""
 
-    object: str = "list"
+    object: Literal["list"] = "list"
     data: list[ModelEfficiency]
 
 
-def efficiency_router(meter: Meter) -> APIRouter:
-    """The routes that read from the meter."""
-    router = APIRouter()
+def efficiency_routes(meter: Meter, engine: MeteredEngine) -> APIRouter:
+    """The routes that read from the meter and the engine."""
+    router = APIRouter(tags=["stepgrpo"])
 
     @router.get("/v1/efficiency")
-    async def efficiency() -> EfficiencyResponse:
-        """Tokens and steps per answer, exits and savings of every served model."""
-        return EfficiencyResponse(data=meter.summary.models())
+    async def efficiency() -> EfficiencyList:
+        """Requests, tokens and steps per answer, exits and savings of every served model."""
+        return EfficiencyList(data=meter.summary.models())
 
-    @router.get("/ready")
-    async def ready(request: Request) -> Response:
-        """200 while the engine accepts requests, else 503."""
-        engine: Any = request.app.state.engine_client
-        return Response(status_code=503 if engine.errored else 200)
+    @router.get("/ready", responses={503: {"description": "Draining, or the engine is dead."}})
+    async def ready() -> Response:
+        """Whether new requests are welcome; ``/health`` tells whether the engine lives."""
+        return Response(status_code=503 if engine.draining or engine.errored else 200)
 
     return router

@@ -1,27 +1,33 @@
 """Against what savings are measured. Every figure says its source; without one there are no savings to report."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from reasoning import StepGrpoCard
+
+Source = Literal["calibrated", "shadow", "none"]
+"""``calibrated``: by the checkpoint's own paired calibration. ``shadow``: by live replays. ``none``: not known."""
+
+SOURCES: Final[tuple[Source, ...]] = get_args(Source)
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """The base model's tokens, as known from the checkpoint's own paired calibration.
+    """What is known of the base model's tokens.
 
     Attributes:
-        source: ``calibrated``, or ``none`` where the checkpoint brings no calibration.
-        savings_ratio: mean share of completion tokens saved against the base; may be negative.
+        source: how it is known.
+        savings_ratio: share of the base model's completion tokens that the checkpoint saves on average (ratio of
+            means); may be negative. None without a calibration.
         mean_completion_tokens: the base model's mean on the calibration questions.
     """
 
-    source: Literal["calibrated", "none"] = "none"
+    source: Source = "none"
     savings_ratio: float | None = None
     mean_completion_tokens: float | None = None
 
     def completion_tokens(self, actual: int) -> float | None:
-        """Tokens that the base model would have used where this checkpoint used ``actual``."""
+        """Tokens that the base model would have used, on average, where this checkpoint used ``actual``."""
         return None if self.savings_ratio is None else actual / (1 - self.savings_ratio)
 
 

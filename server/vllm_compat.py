@@ -2,160 +2,229 @@
 
 import os
 import signal
+import socket
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 
-from server.metering import TokenText
-
-CLI_ARGUMENTS = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.common.cli_args")
-EXPECTED = {
+SUPPORTED: Final = "0.32 and 0.33"
+ARGUMENT_MODULES: Final = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.common.cli_args")
+NEEDED: Final = {
     "vllm.entrypoints.launchers.app": ("build_app",),
-    "vllm.entrypoints.launchers.launcher": ("serve_http", "setup_server"),
     "vllm.entrypoints.launchers.api_server.app_state": ("init_app_state",),
     "vllm.entrypoints.launchers.api_server.entry": ("build_async_engine_client",),
+    "vllm.entrypoints.launchers.launcher": ("serve_http", "setup_server"),
     "vllm.entrypoints.launchers.utils.server_utils": ("get_uvicorn_log_config",),
     "vllm.entrypoints.serve.utils.api_utils": ("cli_env_setup",),
+    "vllm.exceptions": ("VLLMValidationError",),
+    "vllm.logger": ("configure_logging_from_args",),
     "vllm.utils.argparse_utils": ("FlexibleArgumentParser",),
 }
-HANDLERS = {"openai_serving_chat": "create_chat_completion", "openai_serving_completion": "create_completion"}
+HANDLERS: Final = {"openai_serving_chat": "create_chat_completion", "openai_serving_completion": "create_completion"}
 
 
-class UnsupportedVllmError(ImportError):
-    """The installed vLLM lacks something that this server is built on."""
+class ServerError(Exception):
+    """The server cannot start or go on; the message is one line that says why."""
 
 
 def check_vllm() -> None:
     """Look up every name that this module needs.
 
     Raises:
-        UnsupportedVllmError: naming what is missing.
+        ServerError: naming what the installed vLLM lacks.
     """
-    for module, names in EXPECTED.items():
+    for module, names in NEEDED.items():
         for name in names:
             _find(module, name)
-    _cli_arguments()
+    _argument_module()
+
+
+def prepare_environment() -> None:
+    """Quiet, private, small defaults, each only where the environment says nothing. Before vLLM is imported."""
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 
 def parse_arguments(options: Sequence[str], defaults: dict[str, Any]) -> Namespace:
-    """Parse vLLM's own options, with our defaults where the caller gave none."""
-    cli = _cli_arguments()
+    """Parse vLLM's own options, with our defaults where the caller gave none. Unknown ones end the process.
+
+    Raises:
+        ServerError: an option that this server decides itself or cannot honour, or an unsupported vLLM.
+    """
+    prepare_environment()
+    check_vllm()
+    module = _argument_module()
     _find("vllm.entrypoints.serve.utils.api_utils", "cli_env_setup")()
-    parser = cli.make_arg_parser(_find("vllm.utils.argparse_utils", "FlexibleArgumentParser")())
+    parser = module.make_arg_parser(_find("vllm.utils.argparse_utils", "FlexibleArgumentParser")(prog="stepgrpo serve"))
     parser.set_defaults(**defaults)
     arguments: Namespace = parser.parse_args(list(options))
-    cli.validate_parsed_serve_args(arguments)
+    if arguments.model_tag is not None or arguments.model != defaults["model"]:
+        raise ServerError(f"give the checkpoint first, before vLLM's options: {arguments.model_tag or arguments.model}")
+    if arguments.headless or arguments.grpc or (arguments.api_server_count or 1) > 1:
+        raise ServerError("--headless, --grpc and more than one API server are not supported")
+    _find("vllm.logger", "configure_logging_from_args")(arguments)
+    try:
+        module.validate_parsed_serve_args(arguments)
+    except (TypeError, ValueError) as error:
+        raise ServerError(str(error)) from error
     return arguments
 
 
-async def run(arguments: Namespace, wrap: Callable[[Any, TokenText], Any], extend: Callable[[FastAPI], None]) -> None:
-    """Start the engine and serve vLLM's app over it until a signal ends it.
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run the server's main coroutine on vLLM's event loop."""
+    import_module("uvloop").run(main)
 
-    Args:
-        arguments: from :func:`parse_arguments`.
-        wrap: makes the engine object that the app is built on from vLLM's.
-        extend: adds routes and reports to the finished app.
+
+def listen(arguments: Namespace) -> tuple[str, socket.socket]:
+    """Bind the address before the engine starts; returns its URL and the socket.
+
+    Raises:
+        ServerError: the address is taken or not ours, or a parser's name is unknown.
     """
-    launcher = import_module("vllm.entrypoints.launchers.launcher")
-    entry = import_module("vllm.entrypoints.launchers.api_server.entry")
     signal.signal(signal.SIGTERM, _interrupt)
-    _, socket = launcher.setup_server(arguments, reuse_port=False)
-    async with entry.build_async_engine_client(arguments) as engine:
-        app = await _build(arguments, engine, wrap(engine, _Text(engine.get_tokenizer())))
-        extend(app)
-        shutdown = await launcher.serve_http(
-            app,
-            sock=socket,
-            enable_ssl_refresh=arguments.enable_ssl_refresh,
-            host=arguments.host,
-            port=arguments.port,
-            log_level=arguments.uvicorn_log_level,
-            access_log=not arguments.disable_uvicorn_access_log,
-            timeout_keep_alive=import_module("vllm.envs").VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
-            ssl_keyfile=arguments.ssl_keyfile,
-            ssl_certfile=arguments.ssl_certfile,
-            ssl_ca_certs=arguments.ssl_ca_certs,
-            ssl_cert_reqs=arguments.ssl_cert_reqs,
-            ssl_ciphers=arguments.ssl_ciphers,
-            h11_max_incomplete_event_size=arguments.h11_max_incomplete_event_size,
-            h11_max_header_count=arguments.h11_max_header_count,
-            **_log_config(arguments),
-        )
     try:
-        await shutdown
-    finally:
-        socket.close()
+        url, bound = _find("vllm.entrypoints.launchers.launcher", "setup_server")(arguments, reuse_port=False)
+    except OSError as error:
+        raise ServerError(f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror}") from error
+    except KeyError as error:
+        raise ServerError(str(error.args[0])) from error
+    return url, bound
 
 
-async def _build(arguments: Namespace, engine: Any, wrapped: Any) -> FastAPI:
+@asynccontextmanager
+async def started_engine(arguments: Namespace) -> AsyncIterator[Any]:
+    """Start the engine; yields vLLM's client of it and shuts it down at the end.
+
+    Raises:
+        ServerError: the engine did not start; its own log says more.
+    """
+    build = _find("vllm.entrypoints.launchers.api_server.entry", "build_async_engine_client")
+    async with AsyncExitStack() as stack:
+        try:
+            engine = await stack.enter_async_context(build(arguments))
+        except Exception as error:
+            raise ServerError(f"the engine did not start: {' '.join(str(error).split())}") from error
+        yield engine
+
+
+async def build_app(arguments: Namespace, engine: Any) -> FastAPI:
+    """Build vLLM's own app, its handlers on ``engine``."""
     tasks = await engine.get_supported_tasks()
-    build_app = _find("vllm.entrypoints.launchers.app", "build_app")
-    init_app_state = _find("vllm.entrypoints.launchers.api_server.app_state", "init_app_state")
-    app: FastAPI = build_app(arguments, tasks, engine.model_config)
-    await init_app_state(wrapped, app.state, arguments, tasks)
+    app: FastAPI = _find("vllm.entrypoints.launchers.app", "build_app")(arguments, tasks, engine.model_config)
+    await _find("vllm.entrypoints.launchers.api_server.app_state", "init_app_state")(
+        engine, app.state, arguments, tasks
+    )
     return app
 
 
 def wrap_handlers(app: FastAPI, wrap: Callable[[Any], Any]) -> None:
     """Replace the methods that answer chat and text completions by wrapped ones."""
     for attribute, method in HANDLERS.items():
-        handler = getattr(app.state, attribute)
-        setattr(handler, method, wrap(getattr(handler, method)))
+        handler = getattr(app.state, attribute, None)
+        if handler is not None:
+            setattr(handler, method, wrap(getattr(handler, method)))
 
 
-class _Text:
+def invalid_request(message: str, param: str) -> Exception:
+    """The exception that vLLM's app answers with status 400."""
+    error: Exception = _find("vllm.exceptions", "VLLMValidationError")(message, parameter=param)
+    return error
+
+
+async def serve_http(app: FastAPI, bound: socket.socket, arguments: Namespace) -> Awaitable[None]:
+    """Answer requests until a signal comes or the engine dies; the result is to be awaited after the engine's end."""
+    log_config = _find("vllm.entrypoints.launchers.utils.server_utils", "get_uvicorn_log_config")(arguments)
+    stopped: Awaitable[None] = await _find("vllm.entrypoints.launchers.launcher", "serve_http")(
+        app,
+        sock=bound,
+        enable_ssl_refresh=arguments.enable_ssl_refresh,
+        host=arguments.host,
+        port=arguments.port,
+        log_level=arguments.uvicorn_log_level,
+        access_log=not arguments.disable_uvicorn_access_log,
+        timeout_keep_alive=import_module("vllm.envs").VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        ssl_keyfile=arguments.ssl_keyfile,
+        ssl_certfile=arguments.ssl_certfile,
+        ssl_ca_certs=arguments.ssl_ca_certs,
+        ssl_cert_reqs=arguments.ssl_cert_reqs,
+        ssl_ciphers=arguments.ssl_ciphers,
+        h11_max_incomplete_event_size=arguments.h11_max_incomplete_event_size,
+        h11_max_header_count=arguments.h11_max_header_count,
+        **({} if log_config is None else {"log_config": log_config}),
+    )
+    return stopped
+
+
+class VllmText:
     """Text of token ids, by the served model's own tokenizer."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, think: tuple[str, str]) -> None:
         self._tokenizer = tokenizer
         self._backend = getattr(tokenizer, "_tokenizer", None)
+        added = {token: str(text) for token, text in getattr(tokenizer, "added_tokens_decoder", {}).items()}
+        template = str(getattr(tokenizer, "chat_template", ""))
+        tags = {token for token, text in added.items() if text in think}
+        self._special = frozenset(getattr(tokenizer, "all_special_ids", ())) - tags
+        self.landmarks = self._special | {token for token, text in added.items() if text in template} - tags
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of a token sequence, special tokens included."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
 
-    def stream(self) -> Callable[[int], str]:
-        """A new incremental decoder; it holds back bytes until they make a character."""
-        from tokenizers.decoders import DecodeStream
+    def stream(self, skip_special: bool) -> Callable[[int], str] | None:
+        """A new incremental decoder, the one that vLLM's own detokenizer uses; None for tokenizers without it.
 
+        With ``skip_special``, special tokens have no text, save the thinking tags.
+        """
         if self._backend is None:
-            return lambda token: self.decode([token])
-        step = partial(DecodeStream(skip_special_tokens=False).step, self._backend)
-        return lambda token: step(token) or ""
+            return None
+        return _TokenStream(self._backend, self._special if skip_special else frozenset()).next
 
 
-def _cli_arguments() -> Any:
-    for module in CLI_ARGUMENTS:
+class _TokenStream:
+    """Holds bytes back until they make a character; a token that is none has no text."""
+
+    def __init__(self, backend: Any, silent: frozenset[int]) -> None:
+        self._backend = backend
+        self._silent = silent
+        self._restart()
+
+    def _restart(self) -> None:
+        decoder = import_module("tokenizers.decoders").DecodeStream(skip_special_tokens=False)
+        self._step = partial(decoder.step, self._backend)
+
+    def next(self, token: int) -> str:
+        if token in self._silent:
+            return ""
+        try:
+            return self._step(token) or ""
+        except Exception:  # the decoder raises plain exceptions; vLLM goes on with a fresh one, too
+            self._restart()
+            return ""
+
+
+def _argument_module() -> Any:
+    for module in ARGUMENT_MODULES:
         try:
             return import_module(module)
         except ModuleNotFoundError:
             continue
-    raise UnsupportedVllmError(f"this vLLM has none of {', '.join(CLI_ARGUMENTS)}; supported are 0.32 and 0.33")
+    raise ServerError(f"vLLM has neither {' nor '.join(ARGUMENT_MODULES)}; supported are {SUPPORTED}")
 
 
 def _find(module: str, name: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except (ModuleNotFoundError, AttributeError) as error:
-        raise UnsupportedVllmError(f"this vLLM has no {module}.{name}; supported are 0.32 and 0.33") from error
-
-
-def _log_config(arguments: Namespace) -> dict[str, Any]:
-    config = _find("vllm.entrypoints.launchers.utils.server_utils", "get_uvicorn_log_config")(arguments)
-    return {} if config is None else {"log_config": config}
+        raise ServerError(f"vLLM lacks {module}.{name} ({error}); supported are {SUPPORTED}") from error
 
 
 def _interrupt(*_: object) -> None:
     """SIGTERM while the engine starts; once the server runs it installs its own handler."""
     raise KeyboardInterrupt
-
-
-def prepare_environment() -> None:
-    """Defaults for a machine without a GPU, each only where the environment says nothing."""
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

@@ -1,0 +1,88 @@
+"""One choice while it is sampled: token by token through a segmenter, as the client will see its text.
+
+Tokens are decoded here one by one, whatever pieces the engine hands them out in. So a stream, a reply in one piece and
+a stream that was merged under load give the same steps and the same counts for the same tokens.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from reasoning import Segmenter, Trace
+
+
+class Choice:
+    """Meters one choice.
+
+    Args:
+        segmenter: a fresh one, told whether the prompt has opened the thinking block.
+        decode: turns the next token id into the text that it completes; None where the tokenizer cannot do that, and
+            the engine's own text is taken instead, exact to within a piece.
+        hidden_stops: stop strings that the engine cuts out of the text.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, decode: Callable[[int], str] | None, hidden_stops: Sequence[str] = ()
+    ) -> None:
+        self._segmenter = segmenter
+        self._decode = decode
+        self._held: deque[str] = deque()
+        self._held_length = 0
+        self._hold = max(map(len, hidden_stops), default=0)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every token is decoded by itself."""
+        return self._decode is not None
+
+    def feed(self, token_ids: Sequence[int], text: str) -> None:
+        """Take in new tokens; ``text`` is the engine's text of them."""
+        if self._decode is None:
+            self._segmenter.feed(text, len(token_ids))
+        elif self._hold:
+            self._feed_held(token_ids)
+        else:
+            for token in token_ids:
+                self._segmenter.feed(self._decode(token), 1)
+
+    def finish(self, token_ids: Sequence[int], text: str, finish_reason: str, stop: str | int | None) -> Trace:
+        """Take in the last tokens and close.
+
+        Args:
+            token_ids: the last new tokens.
+            text: the engine's text of them.
+            finish_reason: the engine's.
+            stop: the stop string, or the stop token of the request, that ended the choice.
+        """
+        by_token = finish_reason == "stop" and not isinstance(stop, str) and len(token_ids) > 0
+        if by_token and self._decode is not None:
+            self.feed(token_ids[:-1], text)
+            self._release()
+            self._segmenter.feed("", 1)
+        else:
+            self.feed(token_ids, text)
+            self._release(stop if isinstance(stop, str) else None)
+        if finish_reason not in ("stop", "length"):
+            return self._segmenter.close("stop", stopped=True)
+        return self._segmenter.close(finish_reason, stopped=stop is not None)
+
+    def _feed_held(self, token_ids: Sequence[int]) -> None:
+        """Hold back as much text as a stop string could still cut off."""
+        assert self._decode is not None
+        for token in token_ids:
+            text = self._decode(token)
+            self._held.append(text)
+            self._held_length += len(text)
+            while self._held_length - len(self._held[0]) >= self._hold:
+                first = self._held.popleft()
+                self._held_length -= len(first)
+                self._segmenter.feed(first, 1)
+
+    def _release(self, stop: str | None = None) -> None:
+        """Feed what was held back, without the stop string that ended it; its tokens count all the same."""
+        left = "".join(self._held).rfind(stop) if stop else -1
+        left = left if left >= 0 else self._held_length
+        while self._held:
+            text = self._held.popleft()[:left]
+            left -= len(text)
+            self._segmenter.feed(text, 1)
+        self._held_length = 0

@@ -1,0 +1,84 @@
+"""Errors as the OpenAI API words them: ``{"error": {"message", "type", "param", "code"}}``.
+
+vLLM's errors have the same envelope but their own ``type`` names, numbers as ``code`` and internal names in ``param``;
+its authentication and unknown routes have no envelope at all. A middleware brings them all into one form, and leaves
+status and message as they are.
+"""
+
+import json
+import re
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CONTEXT_LENGTH = re.compile(r"maximum context length")
+JSON_POSITION = re.compile(r"body\.\d+|body")
+CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
+TYPES = {403: "permission_error", 429: "rate_limit_error"}
+
+
+def openai_error(status: int, body: Any, path: str) -> dict[str, Any]:
+    """Word an error as the OpenAI API does.
+
+    Args:
+        status: HTTP status code.
+        body: decoded body of the error response.
+        path: path of the request; tells which parameter holds the prompt.
+    """
+    error = body.get("error", body.get("detail", body)) if isinstance(body, dict) else body
+    details = error if isinstance(error, dict) else {"message": error}
+    message = str(details.get("message") or error)
+    param = details.get("param")
+    code = CODES.get(status)
+    if status == 404 and param == "model":
+        code = "model_not_found"
+    elif status == 400 and CONTEXT_LENGTH.search(message):
+        code, param = "context_length_exceeded", "messages" if "chat" in path else "prompt"
+    elif isinstance(param, str):
+        param = None if JSON_POSITION.fullmatch(param) else param.removeprefix("body.")
+    kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+class OpenAIErrors:
+    """Middleware that rewrites the JSON bodies of error responses."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything through but error responses, which are held until they are complete."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start: Message | None = None
+        parts: list[bytes] = []
+
+        async def forward(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start" and _is_json_error(message):
+                start = message
+            elif start is None:
+                await send(message)
+            else:
+                parts.append(message.get("body", b""))
+                if not message.get("more_body"):
+                    body = _rewritten(start["status"], b"".join(parts), scope["path"])
+                    MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
+                    await send(start)
+                    await send({"type": "http.response.body", "body": body})
+
+        await self._app(scope, receive, forward)
+
+
+def _is_json_error(start: Message) -> bool:
+    return bool(start["status"] >= 400) and Headers(raw=start["headers"]).get("content-type") == "application/json"
+
+
+def _rewritten(status: int, body: bytes, path: str) -> bytes:
+    try:
+        decoded = json.loads(body)
+    except ValueError:
+        return body
+    return json.dumps(openai_error(status, decoded, path), ensure_ascii=False).encode()

@@ -1,0 +1,126 @@
+"""What the server is built on in vLLM: a failure here names what an upgrade has moved or taken away."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from server import vllm_compat
+from server.app import vllm_defaults
+from server.checkpoint import ServedCheckpoint
+from server.settings import ServerSettings
+
+pytestmark = pytest.mark.integration
+
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+}
+"""What parsing sets, so that it is gone again after the test."""
+
+
+@pytest.mark.parametrize(("module", "name"), [(m, n) for m, names in vllm_compat.NEEDED.items() for n in names])
+def test_a_name_that_is_needed_exists(module, name):
+    assert callable(vllm_compat._find(module, name))
+
+
+def test_the_argument_parser_is_where_one_of_the_supported_versions_has_it():
+    module = vllm_compat._argument_module()
+    assert callable(module.make_arg_parser)
+    assert callable(module.validate_parsed_serve_args)
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(vllm_compat.NEEDED, "vllm.entrypoints.launchers.app", ("build_house",))
+    with pytest.raises(vllm_compat.ServerError, match=r"vLLM lacks vllm.entrypoints.launchers.app.build_house"):
+        vllm_compat.check_vllm()
+    monkeypatch.setattr(vllm_compat, "ARGUMENT_MODULES", ("vllm.nowhere",))
+    with pytest.raises(vllm_compat.ServerError, match=r"vLLM has neither vllm\.nowhere"):
+        vllm_compat._argument_module()
+
+
+@pytest.mark.parametrize(
+    ("where", "class_name", "method"),
+    [
+        ("vllm.entrypoints.openai.chat_completion.serving", "OpenAIServingChat", "create_chat_completion"),
+        ("vllm.entrypoints.openai.completion.serving", "OpenAIServingCompletion", "create_completion"),
+    ],
+)
+def test_the_handlers_that_are_wrapped_take_the_request_first(where, class_name, method):
+    handler = getattr(vllm_compat._find(where, class_name), method)
+    assert list(inspect.signature(handler).parameters)[:2] == ["self", "request"]
+    assert method in vllm_compat.HANDLERS.values()
+
+
+def test_the_engine_call_that_is_metered():
+    parameters = inspect.signature(vllm_compat._find("vllm.v1.engine.async_llm", "AsyncLLM").generate).parameters
+    assert list(parameters)[1:4] == ["prompt", "sampling_params", "request_id"]
+    assert parameters["lora_request"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_the_fields_that_are_metered():
+    completion = vllm_compat._find("vllm.outputs", "CompletionOutput").__dataclass_fields__
+    assert {"index", "text", "token_ids", "finish_reason", "stop_reason"} <= set(completion)
+    request = inspect.signature(vllm_compat._find("vllm.outputs", "RequestOutput")).parameters
+    assert {"prompt_token_ids", "outputs"} <= set(request)
+    sampling = vllm_compat._find("vllm.sampling_params", "SamplingParams")(stop="x", stop_token_ids=[1], n=2)
+    assert (sampling.stop, sampling.stop_token_ids, sampling.n) == (["x"], [1], 2)
+    assert (sampling.detokenize, sampling.include_stop_str_in_output) == (True, False)
+
+
+def test_requests_may_carry_the_switch_and_choices_the_report():
+    request = vllm_compat._find("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionRequest")
+    parsed = request.model_validate({"messages": [{"role": "user", "content": "hi"}], "reasoning_report": False})
+    assert parsed.reasoning_report is False
+    choice = vllm_compat._find("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionResponseChoice")
+    assert choice.model_config["extra"] == "allow"
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Parse options over our defaults, and leave no trace of it in the environment."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    defaults = vllm_defaults(ServerSettings(), ServedCheckpoint(Path("folder"), None, "</think>", "float32"))
+    return lambda *options: vllm_compat.parse_arguments(options, defaults)
+
+
+def test_our_defaults_are_options_of_vllm(parse):
+    arguments = parse("--max-model-len", "64", "--port", "9", "--served-model-name", "a", "b")
+    assert (arguments.port, arguments.shutdown_timeout, arguments.max_model_len) == (9, 30, 64)
+    assert arguments.served_model_name == ["a", "b"]
+    assert (arguments.reasoning_parser, arguments.dtype) == ("qwen3", "float32")
+    assert arguments.middleware == ["server.errors.OpenAIErrors"]
+    assert parse("--middleware", "a.B").middleware == ["server.errors.OpenAIErrors", "a.B"]
+
+
+def test_the_defaults_are_private_and_safe(parse):
+    arguments = parse()
+    assert arguments.host == "127.0.0.1"
+    assert not arguments.enable_log_requests
+    assert not arguments.trust_remote_code
+    assert not arguments.allowed_origins
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--max-model-len", "64", "other"], "give the checkpoint first, before vLLM's options: other"),
+        (["--model", "other"], "give the checkpoint first, before vLLM's options: other"),
+        (["--api-server-count", "2"], "more than one API server"),
+        (["--headless"], "--headless"),
+        (["--enable-auto-tool-choice"], "--tool-call-parser"),
+    ],
+)
+def test_options_that_do_not_fit(parse, options, says):
+    with pytest.raises(vllm_compat.ServerError, match=re.escape(says)):
+        parse(*options)
+
+
+def test_an_unknown_option_ends_the_process(parse, capsys):
+    with pytest.raises(SystemExit):
+        parse("--no-such-option")
+    assert "stepgrpo serve: error: unrecognized arguments: --no-such-option" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+import json
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from reasoning import parse_trace
+from server.report import current_reports, report_of
+from server.responses import with_reports
+from server.savings import Baseline
+
+REPORT = report_of(parse_trace("<think>a</think>b", tokens=8), Baseline("calibrated", 0.5, 20.0))
+
+
+class RefusedError(Exception):
+    """Of a message and a parameter."""
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Details(Open):
+    reasoning_tokens: int = 0
+
+
+class Usage(Open):
+    completion_tokens: int = 16
+    completion_tokens_details: Details | None = None
+
+
+class Answer(Open):
+    index: int = 0
+
+
+class Response(Open):
+    choices: list[Answer]
+    usage: Usage | None
+
+
+class Asked(Open):
+    messages: list[str] = ["hi"]
+
+
+def chunk(**values):
+    return f"data: {json.dumps(values, separators=(',', ':'))}\n\n"
+
+
+def answering(*events, reports=1):
+    """A handler that streams ``events`` and has its first choices reported."""
+
+    async def handler(request, raw_request=None):
+        where = current_reports()
+        for _ in range(reports):
+            where.add(where.claim(1), REPORT)
+
+        async def stream():
+            for event in events:
+                yield event
+
+        return stream()
+
+    return handler
+
+
+async def streamed(handler, **values):
+    return [event async for event in await with_reports(handler, RefusedError)(Asked(**values), None)]
+
+
+async def test_every_choice_of_a_response_carries_its_report():
+    async def handler(request, raw_request=None):
+        where = current_reports()
+        where.add(1, REPORT)
+        return Response(choices=[Answer(index=0), Answer(index=1)], usage=Usage())
+
+    response = (await with_reports(handler, RefusedError)(Asked(), None)).model_dump()
+    assert response["choices"][0] == {"index": 0}
+    assert response["choices"][1]["reasoning_efficiency"] == REPORT.model_dump()
+    assert response["usage"]["completion_tokens_details"]["reasoning_tokens"] == REPORT.tokens.reasoning
+    assert response["usage"]["completion_tokens"] == 16
+
+
+async def test_a_request_can_turn_the_report_off_but_not_the_usage():
+    async def handler(request, raw_request=None):
+        current_reports().add(0, REPORT)
+        return Response(choices=[Answer()], usage=Usage(completion_tokens_details=Details(reasoning_tokens=0)))
+
+    response = (await with_reports(handler, RefusedError)(Asked(reasoning_report=False), None)).model_dump()
+    assert response["choices"] == [{"index": 0}]
+    assert response["usage"]["completion_tokens_details"]["reasoning_tokens"] == REPORT.tokens.reasoning
+
+
+async def test_a_stream_carries_the_report_where_the_choice_ends():
+    plain = [
+        chunk(choices=[{"index": 0, "delta": {"content": 'a "finish_reason":"stop"'}, "finish_reason": None}]),
+        chunk(choices=[{"index": 0, "delta": {"content": "é"}, "finish_reason": None}]),
+    ]
+    last = chunk(choices=[{"index": 0, "delta": {"content": "ü"}, "finish_reason": "stop"}])
+    events = await streamed(answering(*plain, last, "data: [DONE]\n\n"))
+    assert events[:2] == plain
+    assert events[3] == "data: [DONE]\n\n"
+    ended = json.loads(events[2].removeprefix("data: "))["choices"][0]
+    assert ended.pop("reasoning_efficiency") == REPORT.model_dump()
+    assert ended == {"index": 0, "delta": {"content": "ü"}, "finish_reason": "stop"}
+    assert events[2].endswith("\n\n")
+
+
+async def test_the_usage_of_a_stream_is_corrected():
+    usage = chunk(choices=[], usage={"completion_tokens": 16, "completion_tokens_details": {"reasoning_tokens": 0}})
+    (event,) = await streamed(answering(usage, reports=2))
+    body = json.loads(event.removeprefix("data: "))
+    assert body["usage"]["completion_tokens_details"] == {"reasoning_tokens": 2 * REPORT.tokens.reasoning}
+    assert body["choices"] == []
+
+
+async def test_a_running_usage_is_corrected_per_choice():
+    ended = chunk(choices=[{"index": 1, "finish_reason": "stop"}], usage={"completion_tokens": 8})
+    (event,) = await streamed(answering(ended, reports=2))
+    body = json.loads(event.removeprefix("data: "))
+    assert body["usage"]["completion_tokens_details"] == {"reasoning_tokens": REPORT.tokens.reasoning}
+
+
+async def test_a_stream_with_the_report_turned_off():
+    last = chunk(choices=[{"index": 0, "finish_reason": "stop"}])
+    assert await streamed(answering(last), reasoning_report=False) == [last]
+
+
+async def test_a_choice_without_a_report_stays_as_it_is():
+    last = chunk(choices=[{"index": 0, "finish_reason": "stop"}], usage={"completion_tokens": 8})
+    assert await streamed(answering(last, reports=0)) == [last]
+
+
+async def test_an_error_within_a_stream_is_worded_as_all_errors_are():
+    error = f"data: {json.dumps({'error': {'message': 'no', 'type': 'InternalServerError', 'code': 500}})}\n\n"
+    (event,) = await streamed(answering(error))
+    assert json.loads(event.removeprefix("data: "))["error"] == {
+        "message": "no",
+        "type": "server_error",
+        "param": None,
+        "code": None,
+    }
+
+
+async def test_errors_pass():
+    error = object()
+
+    async def handler(request, raw_request=None):
+        return error
+
+    assert await with_reports(handler, RefusedError)(Asked(), None) is error
+
+
+async def test_a_client_that_leaves_ends_the_stream_behind():
+    closed = []
+
+    async def handler(request, raw_request=None):
+        async def stream():
+            try:
+                yield "data: 1\n\n"
+                yield "data: 2\n\n"
+            finally:
+                closed.append(True)
+
+        return stream()
+
+    stream = await with_reports(handler, RefusedError)(Asked(), None)
+    await anext(stream)
+    await stream.aclose()
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("values", "param"), [({"messages": []}, "messages"), ({"reasoning_report": "no"}, "reasoning_report")]
+)
+async def test_what_is_refused_before_vllm_sees_it(values, param):
+    with pytest.raises(RefusedError) as refused:
+        await with_reports(answering(), RefusedError)(Asked(**values), None)
+    assert refused.value.args[1] == param

@@ -1,0 +1,60 @@
+"""Text of tokens by a real tokenizer of the ``tokenizers`` library."""
+
+from types import SimpleNamespace
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from server.vllm_compat import VllmText
+
+THINK = ("<think>", "</think>")
+
+
+@pytest.fixture
+def text():
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(["<|im_end|>"])
+    backend.add_tokens([AddedToken(tag, normalized=False) for tag in (*THINK, "<|user|>", "Wait")])
+    tokenizer = SimpleNamespace(
+        _tokenizer=backend,
+        added_tokens_decoder=backend.get_added_tokens_decoder(),
+        chat_template="<|user|>{{ message.content.split('</think>')[-1] }}<|im_end|>",
+        all_special_ids=[backend.token_to_id("<|im_end|>")],
+        decode=lambda tokens, skip_special_tokens: backend.decode(tokens, skip_special_tokens=skip_special_tokens),
+    )
+    tokenizer.encode = lambda string: backend.encode(string).ids
+    return tokenizer
+
+
+def test_tokens_one_by_one_give_the_text_of_all(text):
+    string = "<think>\n3 × 4 = 12 😀</think> done<|im_end|>"
+    vllm_text = VllmText(text, THINK)
+    stream = vllm_text.stream(skip_special=False)
+    pieces = [stream(token) for token in text.encode(string)]
+    assert "".join(pieces) == string == vllm_text.decode(text.encode(string))
+    assert pieces.count("") == 4, "the bytes of a character before its last have no text"
+
+
+def test_special_tokens_have_no_text_where_the_request_wants_none(text):
+    stream = VllmText(text, THINK).stream(skip_special=True)
+    tokens = text.encode("<think>a<|im_end|></think>b<|im_end|>")
+    assert "".join(stream(token) for token in tokens) == "<think>a</think>b"
+
+
+def test_a_token_outside_the_vocabulary_has_no_text(text):
+    stream = VllmText(text, THINK).stream(skip_special=True)
+    assert stream(10**6) == ""
+    assert stream(-1) == ""
+    assert "".join(stream(token) for token in text.encode("still")) == "still"
+
+
+def test_landmarks_are_the_special_tokens_and_those_of_the_chat_template(text):
+    """Neither the thinking tags, which the template may hold, nor words that were added to the vocabulary."""
+    assert VllmText(text, THINK).landmarks == frozenset(text.encode("<|im_end|><|user|>"))
+
+
+def test_a_tokenizer_of_another_kind_has_no_stream():
+    assert VllmText(SimpleNamespace(), THINK).stream(skip_special=True) is None
