@@ -55,7 +55,7 @@ def train_step_grpo(recipe: Recipe, base: Path, output: Path, *, seed: int, on_s
     engine = Engine(base, max_model_len=longest, seed=seed)
     output.mkdir(parents=True, exist_ok=True)
     arguments = GRPOConfig(
-        output_dir=str(output / "trainer"),
+        output_dir=str(output),
         seed=seed,
         max_steps=settings.steps * settings.updates,
         num_generations=group,

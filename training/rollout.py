@@ -85,6 +85,15 @@ def truncated_rollouts(
     return [sample.finished() for sample in samples]
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """What a stop string cut off the path: tokens as sampled, and how much text of the first of them the path keeps."""
+
+    position: int
+    tokens: list[int]
+    partial: str
+
+
 @dataclass(slots=True)
 class _Sample:
     """One completion under way: its tokens so far and what they came from."""
@@ -94,7 +103,7 @@ class _Sample:
     policy: ExitPolicy
     tokens: list[int] = field(default_factory=list)
     sampled: list[int] = field(default_factory=list)
-    dropped: list[int] = field(default_factory=list)
+    cut: _Cut | None = None
     begun_at: int = 0
     probing: bool = False
     probe_tokens: int = 0
@@ -118,11 +127,14 @@ class _Sample:
         if self.probing:
             self.probe_tokens += len(completion.tokens)
             return Probed(completion.logprobs, closed=completion.stop is not None)
-        kept, after = list(completion.tokens), ""
+        whole, partial, after = len(completion.tokens), "", ""
         if completion.stop is not None:
-            kept = cut_tokens(self.tokenizer, kept, completion.text)
-            self.dropped = list(completion.tokens[len(kept) :])
-            after = str(self.tokenizer.decode(self.dropped)).removeprefix(completion.stop)
+            whole, partial = cut_at(self.tokenizer, completion.tokens, completion.text)
+            self.cut = _Cut(len(self.tokens) + whole, list(completion.tokens[whole:]), partial)
+            after = self.tokenizer.decode(self.cut.tokens).removeprefix(partial + completion.stop)
+        kept = list(completion.tokens[:whole])
+        if partial:
+            kept += self.tokenizer.encode(partial, add_special_tokens=False)
         self.tokens += kept
         self.sampled += [1] * len(kept)
         added = len(self.tokens) - self.begun_at
@@ -147,12 +159,13 @@ class _Sample:
 
     def _append(self, text: str) -> None:
         """Add text that the policy decided on. A stop string that is put back keeps the tokens it was sampled with."""
-        stop = self.tokenizer.decode(self.dropped)
-        if self.dropped and text.startswith(stop):
-            self.tokens += self.dropped
-            self.sampled += [1] * len(self.dropped)
-            text = text.removeprefix(stop)
-        self.dropped = []
+        if self.cut is not None and (self.cut.partial + text).startswith(
+            tail := self.tokenizer.decode(self.cut.tokens)
+        ):
+            self.tokens[self.cut.position :] = self.cut.tokens
+            self.sampled[self.cut.position :] = [1] * len(self.cut.tokens)
+            text = (self.cut.partial + text).removeprefix(tail)
+        self.cut = None
         if text:
             self.tokens, kept = self._joined(text)
             self.sampled = self.sampled[:kept] + [0] * (len(self.tokens) - kept)
@@ -166,16 +179,12 @@ class _Sample:
         return self.tokens[:start] + joined, start + same
 
 
-def cut_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], text: str) -> list[int]:
-    """The leading tokens whose text is ``text``: what was sampled before a stop string.
-
-    Where the stop string begins inside a token, what stands before it in that token is encoded by itself.
-    """
+def cut_at(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], text: str) -> tuple[int, str]:
+    """Where ``text`` ends in ``tokens``: how many tokens lie in it whole, and what it holds of the next one."""
     count = len(tokens)
     while count and len(tokenizer.decode(tokens[:count])) > len(text):
         count -= 1
-    rest = text[len(tokenizer.decode(tokens[:count])) :]
-    return list(tokens[:count]) + (tokenizer.encode(rest, add_special_tokens=False) if rest else [])
+    return count, text[len(tokenizer.decode(tokens[:count])) :]
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:

@@ -1,0 +1,65 @@
+import pytest
+
+from training.engine import Sampling
+from training.evaluation import Measured, Outcome, adaptivity, compare, repair_shares
+from training.grading import grade
+from training.problems import Problem
+
+
+def outcome(family, text, answer="4", needed=1, tokens=10):
+    problem = Problem(family, f"{family} {text}", answer, needed)
+    return Outcome(problem, grade(text, answer, ("Wait",)), tokens)
+
+
+def measured(*outcomes):
+    return Measured("m", Sampling(), outcomes)
+
+
+def chain(*steps, answer="4"):
+    return outcome("chain", f"<think>\n{' '.join(steps)}\n</think>\n\n\\boxed{{{answer}}}")
+
+
+def search(needed, exit_step):
+    steps = " Wait, ".join(["x"] * exit_step)
+    return outcome("days", f"<think>\n{steps}\n</think>\n\n\\boxed{{4}}", needed=needed)
+
+
+def test_grades_only_what_stands_boxed_after_the_thinking():
+    assert not grade("<think>\n\\boxed{4}\n</think>\n\n5", "4", ("Wait",)).formatted
+    right = grade("<think>\na Wait b\n</think>\n\n\\boxed{4}", "4", ("Wait",))
+    assert (right.correct, right.steps) == (True, 2)
+
+
+def test_a_comparison_is_paired_and_has_intervals():
+    base = measured(*[outcome("days", "\\boxed{4}", tokens=100 + i) for i in range(40)])
+    tuned = measured(*[outcome("days", "\\boxed{4}", tokens=50 + i) for i in range(40)])
+    found = compare(base, tuned, resamples=500)
+    assert found.savings_ratio.mean == pytest.approx(50 / 119.5)
+    assert found.savings_ratio.low < found.savings_ratio.mean < found.savings_ratio.high
+    assert found.accuracy_difference.mean == found.accuracy_difference.low == 0
+
+
+def test_different_questions_cannot_be_paired():
+    with pytest.raises(ValueError, match="same questions"):
+        compare(measured(search(1, 1)), measured(search(1, 2)))
+
+
+def test_exits_that_follow_the_needed_step():
+    found = adaptivity(measured(*[search(n, n) for n in range(1, 7)], search(2, 1), search(2, 4), chain("So 4.")))
+    assert found.rank_correlation > 0.8
+    assert (found.before, found.at, found.after) == pytest.approx((1 / 8, 6 / 8, 1 / 8))
+
+
+def test_checks_after_right_and_wrong_first_passes():
+    found = adaptivity(
+        measured(chain("So 4."), chain("So 4.", "Wait, 4."), chain("So 5.", "Wait, 4."), search(1, 1), search(2, 2))
+    )
+    assert (found.checks_after_right, found.checks_after_wrong) == (0.5, 1.0)
+    assert (found.right, found.wrong) == (2, 1)
+
+
+def test_rescued_and_spoiled_chains():
+    found = repair_shares(
+        measured(chain("So 5.", "Wait, 4."), chain("So 4.", "Wait, 5.", answer="5"), chain("So 4."), chain("So 4."))
+    )
+    assert (found.rescued, found.spoiled) == (0.25, 0.25)

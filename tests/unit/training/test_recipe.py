@@ -1,0 +1,55 @@
+import pytest
+
+from training.grpo import check_batch
+from training.recipe import RecipeError, bundled_recipes, load_recipe
+
+
+def test_bundled_recipes_load():
+    assert "quickstart" in bundled_recipes()
+    for name in bundled_recipes():
+        assert load_recipe(name).name == name
+
+
+def test_overrides_change_values_and_the_digest():
+    plain, changed = load_recipe("quickstart"), load_recipe("quickstart", ["grpo.steps=3", "rollout.truncate=false"])
+    assert (changed.grpo.steps, changed.rollout.truncate) == (3, False)
+    assert plain.digest != changed.digest == load_recipe("quickstart", ["rollout.truncate=no", "grpo.steps=3"]).digest
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("grpo.stepz=3", "grpo.stepz"),
+        ("grpo.steps=0", "grpo.steps"),
+        ("grpo.steps", "key=value"),
+        ("name.x=1", "no keys"),
+        ("reward.beta=1", "reward.beta"),
+    ],
+)
+def test_a_bad_override_is_one_clear_line(override, says):
+    with pytest.raises(RecipeError, match=says) as error:
+        load_recipe("quickstart", [override])
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_recipe_names_those_that_there_are():
+    with pytest.raises(RecipeError, match="quickstart"):
+        load_recipe("slowstart")
+
+
+def test_a_recipe_file_can_be_anywhere(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\nmodel: {}\nsft: {steps: 1}\nrollout: {max_completion_tokens: 9}\n"
+        "grpo: {steps: 1, prompts: 1, micro_batch: 5}\n"
+    )
+    assert load_recipe(str(path)).name == "mine"
+    path.write_text("name: [")
+    with pytest.raises(RecipeError, match="YAML"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize(("prompts", "group", "updates", "micro"), [(3, 5, 2, 5), (4, 5, 2, 3), (4, 5, 4, 10)])
+def test_batches_that_would_not_split_are_refused(prompts, group, updates, micro):
+    with pytest.raises(ValueError, match="micro_batch"):
+        check_batch(prompts, group, updates, micro)
