@@ -13,18 +13,21 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 SUPPORTED: Final = "0.32 and 0.33"
-ARGUMENT_MODULES: Final = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.common.cli_args")
 NEEDED: Final = {
-    "vllm.entrypoints.launchers.app": ("build_app",),
-    "vllm.entrypoints.launchers.api_server.app_state": ("init_app_state",),
-    "vllm.entrypoints.launchers.api_server.entry": ("build_async_engine_client",),
-    "vllm.entrypoints.launchers.launcher": ("serve_http", "setup_server"),
-    "vllm.entrypoints.launchers.utils.server_utils": ("get_uvicorn_log_config",),
-    "vllm.entrypoints.serve.utils.api_utils": ("cli_env_setup",),
-    "vllm.exceptions": ("VLLMValidationError",),
-    "vllm.logger": ("configure_logging_from_args",),
-    "vllm.utils.argparse_utils": ("FlexibleArgumentParser",),
+    "build_app": ("vllm.entrypoints.launchers.app",),
+    "build_async_engine_client": ("vllm.entrypoints.launchers.api_server.entry",),
+    "cli_env_setup": ("vllm.entrypoints.common.startup", "vllm.entrypoints.serve.utils.api_utils"),
+    "configure_logging_from_args": ("vllm.logger",),
+    "FlexibleArgumentParser": ("vllm.utils.argparse_utils",),
+    "get_uvicorn_log_config": ("vllm.entrypoints.launchers.utils.server_utils",),
+    "init_app_state": ("vllm.entrypoints.launchers.api_server.app_state",),
+    "make_arg_parser": ("vllm.entrypoints.common.cli_args", "vllm.entrypoints.launchers.cli_args"),
+    "serve_http": ("vllm.entrypoints.launchers.launcher",),
+    "setup_server": ("vllm.entrypoints.launchers.launcher",),
+    "validate_parsed_serve_args": ("vllm.entrypoints.common.cli_args", "vllm.entrypoints.launchers.cli_args"),
+    "VLLMValidationError": ("vllm.exceptions",),
 }
+"""Names of vLLM and where they are, the newest place first."""
 HANDLERS: Final = {"openai_serving_chat": "create_chat_completion", "openai_serving_completion": "create_completion"}
 
 
@@ -38,10 +41,8 @@ def check_vllm() -> None:
     Raises:
         ServerError: naming what the installed vLLM lacks.
     """
-    for module, names in NEEDED.items():
-        for name in names:
-            _find(module, name)
-    _argument_module()
+    for name in NEEDED:
+        _find(name)
 
 
 def prepare_environment() -> None:
@@ -59,18 +60,17 @@ def parse_arguments(options: Sequence[str], defaults: dict[str, Any]) -> Namespa
     """
     prepare_environment()
     check_vllm()
-    module = _argument_module()
-    _find("vllm.entrypoints.serve.utils.api_utils", "cli_env_setup")()
-    parser = module.make_arg_parser(_find("vllm.utils.argparse_utils", "FlexibleArgumentParser")(prog="stepgrpo serve"))
+    _find("cli_env_setup")()
+    parser = _find("make_arg_parser")(_find("FlexibleArgumentParser")(prog="stepgrpo serve"))
     parser.set_defaults(**defaults)
     arguments: Namespace = parser.parse_args(list(options))
     if arguments.model_tag is not None or arguments.model != defaults["model"]:
         raise ServerError(f"give the checkpoint first, before vLLM's options: {arguments.model_tag or arguments.model}")
     if arguments.headless or arguments.grpc or (arguments.api_server_count or 1) > 1:
         raise ServerError("--headless, --grpc and more than one API server are not supported")
-    _find("vllm.logger", "configure_logging_from_args")(arguments)
+    _find("configure_logging_from_args")(arguments)
     try:
-        module.validate_parsed_serve_args(arguments)
+        _find("validate_parsed_serve_args")(arguments)
     except (TypeError, ValueError) as error:
         raise ServerError(str(error)) from error
     return arguments
@@ -89,7 +89,7 @@ def listen(arguments: Namespace) -> tuple[str, socket.socket]:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        url, bound = _find("vllm.entrypoints.launchers.launcher", "setup_server")(arguments, reuse_port=False)
+        url, bound = _find("setup_server")(arguments, reuse_port=False)
     except OSError as error:
         raise ServerError(f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror}") from error
     except KeyError as error:
@@ -104,7 +104,7 @@ async def started_engine(arguments: Namespace) -> AsyncIterator[Any]:
     Raises:
         ServerError: the engine did not start; its own log says more.
     """
-    build = _find("vllm.entrypoints.launchers.api_server.entry", "build_async_engine_client")
+    build = _find("build_async_engine_client")
     async with AsyncExitStack() as stack:
         try:
             engine = await stack.enter_async_context(build(arguments))
@@ -116,10 +116,8 @@ async def started_engine(arguments: Namespace) -> AsyncIterator[Any]:
 async def build_app(arguments: Namespace, engine: Any) -> FastAPI:
     """Build vLLM's own app, its handlers on ``engine``."""
     tasks = await engine.get_supported_tasks()
-    app: FastAPI = _find("vllm.entrypoints.launchers.app", "build_app")(arguments, tasks, engine.model_config)
-    await _find("vllm.entrypoints.launchers.api_server.app_state", "init_app_state")(
-        engine, app.state, arguments, tasks
-    )
+    app: FastAPI = _find("build_app")(arguments, tasks, engine.model_config)
+    await _find("init_app_state")(engine, app.state, arguments, tasks)
     return app
 
 
@@ -133,14 +131,14 @@ def wrap_handlers(app: FastAPI, wrap: Callable[[Any], Any]) -> None:
 
 def invalid_request(message: str, param: str) -> Exception:
     """The exception that vLLM's app answers with status 400."""
-    error: Exception = _find("vllm.exceptions", "VLLMValidationError")(message, parameter=param)
+    error: Exception = _find("VLLMValidationError")(message, parameter=param)
     return error
 
 
 async def serve_http(app: FastAPI, bound: socket.socket, arguments: Namespace) -> Awaitable[None]:
     """Answer requests until a signal comes or the engine dies; the result is to be awaited after the engine's end."""
-    log_config = _find("vllm.entrypoints.launchers.utils.server_utils", "get_uvicorn_log_config")(arguments)
-    stopped: Awaitable[None] = await _find("vllm.entrypoints.launchers.launcher", "serve_http")(
+    log_config = _find("get_uvicorn_log_config")(arguments)
+    stopped: Awaitable[None] = await _find("serve_http")(
         app,
         sock=bound,
         enable_ssl_refresh=arguments.enable_ssl_refresh,
@@ -209,20 +207,16 @@ class _TokenStream:
             return ""
 
 
-def _argument_module() -> Any:
-    for module in ARGUMENT_MODULES:
+def _find(name: str) -> Any:
+    for module in NEEDED[name]:
         try:
-            return import_module(module)
-        except ModuleNotFoundError:
+            return getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            if not module.startswith(error.name or module):
+                raise ServerError(f"vLLM cannot be used: {error}") from error
+        except AttributeError:
             continue
-    raise ServerError(f"vLLM has neither {' nor '.join(ARGUMENT_MODULES)}; supported are {SUPPORTED}")
-
-
-def _find(module: str, name: str) -> Any:
-    try:
-        return getattr(import_module(module), name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ServerError(f"vLLM lacks {module}.{name} ({error}); supported are {SUPPORTED}") from error
+    raise ServerError(f"vLLM has no {name} in {' or '.join(NEEDED[name])}; supported are {SUPPORTED}")
 
 
 def _interrupt(*_: object) -> None:
