@@ -1,0 +1,51 @@
+"""Draw one real answer of a running server: ``python tools/answer_picture.py URL docs/answer.svg``."""
+
+import io
+import sys
+from pathlib import Path
+
+from openai import OpenAI
+from rich.console import Console
+from rich.text import Text
+
+from reasoning import parse_trace
+from reasoning.checkpoint import load_card
+
+QUESTION = (
+    "Sam starts with 36 coins and gets 4 more each day. How many coins does Sam have"
+    " the first time that 7 friends can share them equally?"
+)
+CARD = Path(__file__).resolve().parent.parent / "checkpoints" / "step-grpo"
+
+
+def main(url: str, picture: str) -> None:
+    """Ask, cut the thinking into its steps, and save the picture."""
+    client = OpenAI(base_url=f"{url}/v1", api_key="none")
+    model = client.models.list().data[0].id
+    messages = [{"role": "user", "content": QUESTION}]
+    choice = client.chat.completions.create(model=model, messages=messages, temperature=0).choices[0]
+    report = choice.model_extra["reasoning_efficiency"]
+    card = load_card(CARD)
+    trace = parse_trace(f"<think>{choice.message.reasoning}</think>", markers=card.markers)
+
+    console = Console(record=True, width=88, file=io.StringIO())
+    console.print(Text(QUESTION, style="bold"), "")
+    for number, step in enumerate(trace.steps, start=1):
+        line = Text(f" step {number}  ", style="dim")
+        text = step.text.strip()
+        line.append(step.marker or "", style="bold magenta")
+        line.append(text.removeprefix(step.marker or ""))
+        console.print(line)
+    exit_, tokens = report["exit"], report["tokens"]
+    console.print(Text(f"   exit  {exit_['reason']}, after step {exit_['step']}", style="bold cyan"))
+    console.print("", Text(choice.message.content.strip(), style="bold"), "")
+    console.print(
+        f"{tokens['reasoning']} thinking + {tokens['answer']} answer = {tokens['completion']} tokens;"
+        f" base model {report['baseline']['completion_tokens']} ({report['baseline']['source']}):"
+        f" {report['savings_ratio']:.1%} saved"
+    )
+    console.save_svg(picture, title=f"{model}: one answer")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
