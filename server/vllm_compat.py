@@ -1,5 +1,6 @@
 """The only module of the server that touches vLLM. Supports 0.32 and 0.33; what moved between them is resolved here."""
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ NEEDED: Final = {
     "VLLMValidationError": ("vllm.exceptions",),
 }
 """Names of vLLM and where they are, the newest place first."""
+ABANDON_SECONDS: Final = 5
 HANDLERS: Final = {"openai_serving_chat": "create_chat_completion", "openai_serving_completion": "create_completion"}
 
 
@@ -87,7 +89,8 @@ def listen(arguments: Namespace) -> tuple[str, socket.socket]:
     Raises:
         ServerError: the address is taken or not ours, or a parser's name is unknown.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    for signum in (signal.SIGINT, signal.SIGTERM):  # until the HTTP server installs its own handlers
+        signal.signal(signum, _abandon_start)
     try:
         url, bound = _find("setup_server")(arguments, reuse_port=False)
     except OSError as error:
@@ -219,6 +222,10 @@ def _find(name: str) -> Any:
     raise ServerError(f"vLLM has no {name} in {' or '.join(NEEDED[name])}; supported are {SUPPORTED}")
 
 
-def _interrupt(*_: object) -> None:
-    """SIGTERM while the engine starts; once the server runs it installs its own handler."""
-    raise KeyboardInterrupt
+def _abandon_start(signum: int, _: object) -> None:
+    """End a start at once; an exception would get lost in vLLM's waiting for its engine."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+        child.join(ABANDON_SECONDS)
+        child.kill()
+    os._exit(128 + signum)
