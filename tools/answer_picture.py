@@ -8,8 +8,7 @@ from openai import OpenAI
 from rich.console import Console
 from rich.text import Text
 
-from reasoning import parse_trace
-from reasoning.checkpoint import load_card
+from reasoning import DEFAULT_MARKERS, load_card, parse_trace
 
 QUESTION = (
     "Sam starts with 36 coins and gets 4 more each day. How many coins does Sam have"
@@ -22,11 +21,14 @@ def main(url: str, picture: str) -> None:
     """Ask, cut the thinking into its steps, and save the picture."""
     client = OpenAI(base_url=f"{url}/v1", api_key="none")
     model = client.models.list().data[0].id
-    messages = [{"role": "user", "content": QUESTION}]
-    choice = client.chat.completions.create(model=model, messages=messages, temperature=0).choices[0]
-    report = choice.model_extra["reasoning_efficiency"]
+    answer = client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": QUESTION}], temperature=0
+    ).model_dump()
+    choice = answer["choices"][0]
+    message, report = choice["message"], choice["reasoning_efficiency"]
     card = load_card(CARD)
-    trace = parse_trace(f"<think>{choice.message.reasoning}</think>", markers=card.markers)
+    markers = card.markers if card else DEFAULT_MARKERS
+    trace = parse_trace(f"<think>{message['reasoning']}</think>", markers=markers)
 
     console = Console(record=True, width=88, file=io.StringIO())
     console.print(Text(QUESTION, style="bold"), "")
@@ -38,7 +40,7 @@ def main(url: str, picture: str) -> None:
         console.print(line)
     exit_, tokens = report["exit"], report["tokens"]
     console.print(Text(f"   exit  {exit_['reason']}, after step {exit_['step']}", style="bold cyan"))
-    console.print("", Text(choice.message.content.strip(), style="bold"), "")
+    console.print("", Text(message["content"].strip(), style="bold"), "")
     console.print(
         f"{tokens['reasoning']} thinking + {tokens['answer']} answer = {tokens['completion']} tokens;"
         f" base model {report['baseline']['completion_tokens']} ({report['baseline']['source']}):"
