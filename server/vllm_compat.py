@@ -29,8 +29,10 @@ NEEDED: Final = {
     "VLLMValidationError": ("vllm.exceptions",),
 }
 """Names of vLLM and where they are, the newest place first."""
-ABANDON_SECONDS: Final = 5
 HANDLERS: Final = {"openai_serving_chat": "create_chat_completion", "openai_serving_completion": "create_completion"}
+"""Attributes of the app's state, and the method of each that answers a request."""
+ABANDON_SECONDS: Final = 5
+"""How long the engine's processes get to end by themselves when a start is given up."""
 
 
 class ServerError(Exception):
