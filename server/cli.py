@@ -1,14 +1,22 @@
 """``stepgrpo serve``."""
 
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from importlib.metadata import version
-from typing import Annotated, Any, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn, get_args
 
 import typer
-from pydantic import ValidationError
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 
 from reasoning import CheckpointError
 from server.checkpoint import ServedCheckpoint, load_checkpoint
-from server.settings import ServerSettings
+from server.settings import FILE_VARIABLE, InvalidSettingsError, ServerSettings, as_yaml, load_settings
+
+VLLM_SECRETS: Final = ("--api-key", "--hf-token")
+"""Options of vLLM whose values are never shown."""
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -18,32 +26,72 @@ def commands() -> None:
     """Serve checkpoints."""
 
 
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one flag for each setting; it gets the values that were given as ``flags``, by field name.
+
+    The checkpoint is an argument, and secrets have no flag, for a process list shows all flags.
+    """
+    fields = {name: field for name, field in ServerSettings.model_fields.items() if _has_flag(name, field)}
+
+    @wraps(command)
+    def with_flags(**values: Any) -> None:
+        flags = {name: value for name in fields if (value := values.pop(name)) is not None}
+        command(**values, flags=flags)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.name != "flags"]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name, field))
+        for name, field in fields.items()
+    ]
+    with_flags.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    return with_flags
+
+
+def _has_flag(name: str, field: FieldInfo) -> bool:
+    return name != "checkpoint" and SecretStr not in get_args(field.annotation)
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    flag = "--" + name.replace("_", "-")
+    if field.annotation is bool:
+        return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=field.description)]
+    shown = field.description if field.default is None else f"{field.description} \\[default: {field.default}]"
+    return Annotated[str | None, typer.Option(flag, help=shown, metavar="")]
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@with_settings
 def serve(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(metavar="[CHECKPOINT] [VLLM OPTIONS]", help="Checkpoint folder, then options for vLLM."),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.  [default: 8000]")] = None,
+    *,
+    settings: Annotated[
+        Path | None, typer.Option(help="YAML file of settings, by the names of the flags.", envvar=FILE_VARIABLE)
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings in effect and exit.")
+    ] = False,
+    flags: dict[str, Any],
 ) -> None:
     """Serve a checkpoint with an OpenAI-compatible API that reports steps, exits and savings.
 
     Without CHECKPOINT the bundled one is served. It stands first: what follows it, and every option that is not listed
-    here, is vLLM's own and passed on. The environment variables STEPGRPO_CHECKPOINT, STEPGRPO_HOST and STEPGRPO_PORT
-    hold defaults.
+    here, is vLLM's own and passed on. Each flag is also an environment variable (--port is STEPGRPO_PORT),
+    and a field of the settings file (port). Flags win over the environment, the environment over the file.
 
     stepgrpo serve my-checkpoint --port 9000 --max-model-len 4096
     """
     checkpoint, options = _split(arguments or [])
-    given: dict[str, Any] = {"checkpoint": checkpoint, "host": host, "port": port}
     try:
-        settings = ServerSettings(**{key: value for key, value in given.items() if value is not None})
-        found = load_checkpoint(settings.checkpoint)
-    except ValidationError as error:
-        first = error.errors()[0]
-        _fail(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", code=2)
-    except CheckpointError as error:
+        effective = load_settings(flags | ({"checkpoint": checkpoint} if checkpoint else {}), settings)
+        if print_config:
+            typer.echo(_config(effective, options), nl=False)
+            return
+        found = load_checkpoint(effective.checkpoint)
+    except (InvalidSettingsError, CheckpointError) as error:
         _fail(str(error), code=2)
     typer.echo(_described(found))
     typer.echo("starting the engine, which takes about a minute on a CPU")
@@ -51,7 +99,7 @@ def serve(
     from server.vllm_compat import ServerError
 
     try:
-        run(settings, found, options)
+        run(effective, found, options)
     except ServerError as error:
         _fail(str(error), code=1)
     except KeyboardInterrupt:
@@ -63,6 +111,22 @@ def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
     return None, arguments
+
+
+def _config(settings: ServerSettings, options: Sequence[str]) -> str:
+    passed_on = f"# passed on to vLLM: {' '.join(_masked(options))}\n" if options else ""
+    return as_yaml(settings) + passed_on
+
+
+def _masked(options: Sequence[str]) -> Iterator[str]:
+    secret = False
+    for option in options:
+        name, equals, _ = option.partition("=")
+        if option.startswith("-"):
+            secret = name.replace("_", "-") in VLLM_SECRETS
+            yield f"{name}=**********" if secret and equals else option
+        else:
+            yield "**********" if secret else option
 
 
 def _described(checkpoint: ServedCheckpoint) -> str:

@@ -1,18 +1,119 @@
-"""Settings of the server: flags first, then ``STEPGRPO_*`` environment variables, then these defaults."""
+"""Settings of the server: flags first, then ``STEPGRPO_*`` environment variables, then a YAML file, then defaults."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final, Literal, Self
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import yaml
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "step-grpo"
+FILE_VARIABLE: Final = "STEPGRPO_SETTINGS"
+"""Environment variable with the path of the settings file."""
+
+
+class InvalidSettingsError(Exception):
+    """The settings cannot be used; the message is one line that says which and why."""
 
 
 class ServerSettings(BaseSettings):
     """What ``stepgrpo serve`` decides itself; every other option is vLLM's and is passed through unchanged."""
 
-    model_config = SettingsConfigDict(env_prefix="STEPGRPO_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="STEPGRPO_", env_ignore_empty=True, extra="ignore")
 
-    checkpoint: Path = BUNDLED
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=1, le=65535)
+    checkpoint: Path = Field(BUNDLED, description="Checkpoint folder.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+
+    api_keys_file: Path | None = Field(
+        None, description="YAML file of API keys, read again when it changes. Without it anyone may ask."
+    )
+    key_max_concurrent: int | None = Field(
+        None, ge=1, description="Requests that one API key may have in flight. Without keys: all clients together."
+    )
+    key_tokens_per_minute: int | None = Field(
+        None, ge=1, description="Prompt and completion tokens that one API key may use in a minute."
+    )
+    max_queue: int = Field(1024, ge=1, description="Requests in the engine, above which new ones are refused.")
+    max_body_bytes: int = Field(32 * 1024**2, ge=1, description="Largest request body.")
+    request_timeout: float = Field(3600, gt=0, description="Seconds after which a request is given up.")
+
+    log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
+    log_requests: bool = Field(False, description="Log every request and its efficiency, never its text.")
+    otlp_endpoint: str | None = Field(None, description="OpenTelemetry collector that traces are sent to.")
+
+    shadow_share: float = Field(
+        0, ge=0, le=1, description="Share of the requests that are replayed on the base model to measure savings."
+    )
+    shadow_url: str | None = Field(
+        None, description="OpenAI-compatible server of the base model. Without it: this engine, with the adapter off."
+    )
+    shadow_model: str | None = Field(None, description="Name of the base model at that server.")
+    shadow_api_key: SecretStr | None = Field(None, description="API key for that server.")
+    shadow_seed: int = Field(0, description="Seed of the choice of requests that are replayed.")
+    shadow_per_minute: float = Field(60, gt=0, description="Most replays in a minute.")
+    shadow_busy: int = Field(4, ge=1, description="Requests in the engine, from which on nothing is replayed.")
+
+    @model_validator(mode="after")
+    def _check_shadow(self) -> Self:
+        if self.shadow_url is not None and self.shadow_model is None:
+            raise ValueError("shadow_url needs shadow_model, the base model's name at that server")
+        return self
+
+
+def load_settings(given: Mapping[str, Any], file: Path | None = None) -> ServerSettings:
+    """The settings in effect.
+
+    Args:
+        given: values of flags, by the names of the fields.
+        file: YAML file with fields of :class:`ServerSettings`.
+
+    Raises:
+        InvalidSettingsError: a value does not fit, or the file cannot be read or has a field that does not exist.
+    """
+
+    class Settings(ServerSettings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, _file_source(settings_cls, file)
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InvalidSettingsError(f"{where}: {first['msg']}" if where else first["msg"]) from error
+    except SettingsError as error:
+        raise InvalidSettingsError(str(error)) from error
+
+
+def _file_source(settings_cls: type[BaseSettings], file: Path | None) -> YamlConfigSettingsSource:
+    if file is not None and not file.is_file():
+        raise InvalidSettingsError(f"there is no settings file {file}")
+    try:
+        source = YamlConfigSettingsSource(settings_cls, file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        raise InvalidSettingsError(f"{file} is not a YAML file of settings: {' '.join(str(error).split())}") from error
+    unknown = sorted(map(str, source.yaml_data.keys() - ServerSettings.model_fields.keys()))
+    if unknown:
+        raise InvalidSettingsError(f"{file} has settings that do not exist: {', '.join(unknown)}")
+    return source
+
+
+def as_yaml(settings: ServerSettings) -> str:
+    """The settings as a settings file holds them; secrets are masked."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
