@@ -45,6 +45,17 @@ class ServerSettings(BaseSettings):
     max_body_bytes: int = Field(32 * 1024**2, ge=1, description="Largest request body.")
     request_timeout: float = Field(3600, gt=0, description="Seconds after which a request is given up.")
 
+    max_reasoning_steps: int | None = Field(None, ge=1, description="Reasoning steps of requests that do not say.")
+    max_reasoning_steps_cap: int | None = Field(None, ge=1, description="Most reasoning steps of any request.")
+    thinking_token_budget: int | None = Field(None, ge=0, description="Thinking tokens of requests that do not say.")
+    thinking_token_budget_cap: int | None = Field(None, ge=0, description="Most thinking tokens of any request.")
+    early_exit_threshold: float | None = Field(
+        None, ge=0, le=1, description="Confidence above which requests that do not say leave their thinking."
+    )
+    early_exit_threshold_cap: float | None = Field(
+        None, ge=0, le=1, description="Confidence above which any request leaves its thinking."
+    )
+
     log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
     log_requests: bool = Field(False, description="Log every request and its efficiency, never its text.")
     otlp_endpoint: str | None = Field(None, description="OpenTelemetry collector that traces are sent to.")
