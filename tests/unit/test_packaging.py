@@ -94,7 +94,11 @@ def test_the_wheel_holds_the_code_its_data_and_nothing_else(tmp_path):
         shutil.copy(ROOT / name, source)
     for name in PACKAGES:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("base", "step-grpo"):
+        shutil.copytree(ROOT / "checkpoints" / name, source / "checkpoints" / name)
     wanted = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    (source / "checkpoints" / "report").mkdir()
+    (source / "checkpoints" / "report" / "report.json").touch()
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*build, "--wheel-dir", str(tmp_path), str(source)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -102,6 +106,11 @@ def test_the_wheel_holds_the_code_its_data_and_nothing_else(tmp_path):
     assert shipped == wanted - {"pyproject.toml", "README.md", "LICENSE"}
     assert {f"{name}/py.typed" for name in PACKAGES} <= shipped
     assert any(name.startswith("training/recipes/") for name in shipped)
+    installed = tmp_path / "site-packages"
+    zipfile.ZipFile(wheel).extractall(installed)
+    load = "from server import checkpoint, settings; print(checkpoint.load_checkpoint(settings.BUNDLED).folder)"
+    found = subprocess.run([sys.executable, "-c", load], cwd=installed, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(installed / "checkpoints" / "step-grpo")
 
 
 def test_a_warning_of_our_own_code_is_an_error_and_a_librarys_deprecation_is_not():
