@@ -4,6 +4,8 @@ import os
 
 from hypothesis import settings
 
+pytest_plugins = ["real_server"]
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on busy cores, a second OpenMP thread costs far more than it gives
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("_TYPER_FORCE_DISABLE_TERMINAL", "1")  # some CI services make typer colour its help

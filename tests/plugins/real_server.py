@@ -122,7 +122,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that all tests share; the last of them stops it."""
-    server = start_server(checkpoint, tmp_path_factory.mktemp("server") / "log")
+    log = tmp_path_factory.mktemp("server") / "log"
+    server = start_server(checkpoint, log, "--allowed-origins", '["*"]')  # for pages of other servers
     yield server
     stop_server(server)
 
