@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -31,6 +31,9 @@ class ServerSettings(BaseSettings):
     checkpoint: Path = Field(BUNDLED, description="Checkpoint folder.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    compare_url: HttpUrl | None = Field(
+        None, description="Another OpenAI-compatible server that the web page shows side by side with this one."
+    )
 
     api_keys_file: Path | None = Field(
         None, description="YAML file of API keys, read again when it changes. Without it anyone may ask."
