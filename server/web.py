@@ -3,16 +3,14 @@
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, HttpUrl
 
 from reasoning import DEFAULT_MARKERS
 
 FOLDER: Final = Path(__file__).with_name("web")
-INDEX: Final = "index.html"
-MEDIA_TYPES: Final = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
+MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS: Final = {
     "Cache-Control": "no-cache",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -21,7 +19,7 @@ HEADERS: Final = {
 }
 
 PAGE: Final = "/web/page.json"
-ASSETS: Final = {f"/web/{file.name}": file for file in sorted(FOLDER.iterdir()) if file.name != INDEX}
+ASSETS: Final = {f"/web/{file.name}": file for file in sorted(FOLDER.iterdir()) if file.suffix in MEDIA_TYPES}
 PATHS: Final = frozenset({"/", PAGE, *ASSETS})
 """Every path of the page. They hold no secret, so that the page can open and ask for an API key."""
 
@@ -35,13 +33,13 @@ class Page(BaseModel):
     """
 
     markers: Sequence[str] = DEFAULT_MARKERS
-    compare_url: str | None = None
+    compare_url: HttpUrl | None = None
 
 
 def web_routes(page: Page) -> APIRouter:
     """The page and its files."""
     router = APIRouter(include_in_schema=False)
-    index = _file(FOLDER / INDEX, {"Content-Security-Policy": content_security_policy(page.compare_url)})
+    index = _file(FOLDER / "index.html", {"Content-Security-Policy": content_security_policy(page.compare_url)})
     router.add_api_route("/", index, methods=["GET", "HEAD"])
     for path, file in ASSETS.items():
         router.add_api_route(path, _file(file), methods=["GET", "HEAD"])
@@ -54,12 +52,9 @@ def web_routes(page: Page) -> APIRouter:
     return router
 
 
-def content_security_policy(compare_url: str | None = None) -> str:
+def content_security_policy(compare_url: HttpUrl | None = None) -> str:
     """Own files only, requests to this server and the compared one, and no markup made by scripts."""
-    compared = ""
-    if compare_url is not None:
-        parts = urlsplit(compare_url)
-        compared = f" {parts.scheme}://{parts.netloc}"
+    compared = f" {compare_url.scheme}://{compare_url.host}:{compare_url.port}" if compare_url else ""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
         f" connect-src 'self'{compared}; base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
@@ -69,7 +64,7 @@ def content_security_policy(compare_url: str | None = None) -> str:
 
 def _file(path: Path, more: dict[str, str] | None = None) -> Callable[[], Awaitable[Response]]:
     """An endpoint that answers with a file, read once."""
-    body, media_type, headers = path.read_bytes(), MEDIA_TYPES[path.suffix], HEADERS | (more or {})
+    body, media_type, headers = path.read_bytes(), MEDIA_TYPES.get(path.suffix, "text/html"), HEADERS | (more or {})
 
     async def answer() -> Response:
         return Response(body, media_type=media_type, headers=headers)
