@@ -118,7 +118,7 @@ def install(python: str, device: str, wheels: str | None) -> None:
         install_cpu_torch(pip, folder)
     say("installing vLLM, the training libraries and the tools (takes minutes the first time)")
     limits = ["--constraint", str(ROOT / "constraints.txt")]
-    project = ["--editable", f"{ROOT}[{device},train,dev]"]
+    project = ["--editable", f"{ROOT}[{device},clients,loadtests,train,dev]"]
     _run([*pip, "install", *folder, *limits, *project], "installing failed, see above")
     if device == "cpu":
         _run([*pip, "uninstall", "--yes", *UNUSED_ON_CPU], "uninstalling failed, see above")

@@ -21,7 +21,13 @@ MAY_IMPORT = {
     "loadtests": set(),
 }
 HEAVY = {"datasets", "fastapi", "torch", "transformers", "trl", "vllm"}
-EXTRAS = {"reasoning": (), "server": ("cpu", "gpu"), "training": ("cpu", "gpu", "train")}
+EXTRAS = {
+    "reasoning": (),
+    "server": ("cpu", "gpu"),
+    "training": ("cpu", "gpu", "train"),
+    "clients": ("clients",),
+    "loadtests": ("clients", "loadtests"),
+}
 LONGEST = 400
 
 

@@ -62,7 +62,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def project(device):
-    return f"--editable {bootstrap.ROOT}[{device},train,dev]"
+    return f"--editable {bootstrap.ROOT}[{device},clients,loadtests,train,dev]"
 
 
 def test_cpu_takes_torch_from_a_local_wheel_folder_and_drops_what_breaks_transformers(machine):
