@@ -1,18 +1,15 @@
 """The service: vLLM's app over a metered engine, with our routes, reports and errors."""
 
 from argparse import Namespace
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 
 from server import vllm_compat as vllm
+from server.assembly import metered_engine, report_in_responses
 from server.checkpoint import ServedCheckpoint
 from server.engine import MeteredEngine
-from server.metering import Meter
-from server.metrics import EfficiencyMetrics
-from server.models import model_of
-from server.responses import with_reports
+from server.exit_control import ExitLimits
 from server.routes import efficiency_routes
 from server.settings import ServerSettings
 
@@ -37,7 +34,7 @@ def serve(settings: ServerSettings, checkpoint: ServedCheckpoint, options: list[
             engine did not start or died.
     """
     arguments = vllm.parse_arguments(options, vllm_defaults(settings, checkpoint))
-    vllm.run(_serve(arguments, checkpoint))
+    vllm.run(_serve(arguments, settings, checkpoint))
 
 
 def vllm_defaults(settings: ServerSettings, checkpoint: ServedCheckpoint) -> dict[str, Any]:
@@ -59,15 +56,13 @@ def vllm_defaults(settings: ServerSettings, checkpoint: ServedCheckpoint) -> dic
     }
 
 
-async def _serve(arguments: Namespace, checkpoint: ServedCheckpoint) -> None:
+async def _serve(arguments: Namespace, settings: ServerSettings, checkpoint: ServedCheckpoint) -> None:
     name = arguments.served_model_name[0]
     url, socket = vllm.listen(arguments)
     async with vllm.started_engine(arguments) as engine:
-        text = vllm.VllmText(engine.get_tokenizer(), checkpoint.think)
-        meter = Meter(model_of(name, checkpoint), text, EfficiencyMetrics())
-        metered = MeteredEngine(engine, meter)
+        metered = metered_engine(engine, name, checkpoint, ExitLimits.of(settings))
         app = await vllm.build_app(arguments, metered)
-        extend(app, metered, meter)
+        extend(app, metered)
         print(f"ready: model {name} at {url}/v1, metrics at {url}/metrics", flush=True)
         stopped = await vllm.serve_http(app, socket, arguments)
         died = metered.errored and not metered.draining
@@ -76,7 +71,7 @@ async def _serve(arguments: Namespace, checkpoint: ServedCheckpoint) -> None:
         raise vllm.ServerError("the engine died; its log says why")
 
 
-def extend(app: FastAPI, engine: MeteredEngine, meter: Meter) -> None:
+def extend(app: FastAPI, engine: MeteredEngine) -> None:
     """Add our routes and reports to vLLM's finished app."""
-    app.include_router(efficiency_routes(meter, engine))
-    vllm.wrap_handlers(app, partial(with_reports, refusal=vllm.invalid_request))
+    app.include_router(efficiency_routes(engine.meter, engine))
+    report_in_responses(app.state)

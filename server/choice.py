@@ -7,7 +7,7 @@ a stream that was merged under load give the same steps and the same counts for 
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from reasoning import Segmenter, Trace
+from reasoning import ExitReason, Segmenter, Trace
 
 
 class Choice:
@@ -44,7 +44,14 @@ class Choice:
             for token in token_ids:
                 self._segmenter.feed(self._decode(token), 1)
 
-    def finish(self, token_ids: Sequence[int], text: str, finish_reason: str, stop: str | int | None) -> Trace:
+    def finish(
+        self,
+        token_ids: Sequence[int],
+        text: str,
+        finish_reason: str,
+        stop: str | int | None,
+        forced: ExitReason | None = None,
+    ) -> Trace:
         """Take in the last tokens and close.
 
         Args:
@@ -52,6 +59,7 @@ class Choice:
             text: the engine's text of them.
             finish_reason: the engine's.
             stop: the stop string, or the stop token of the request, that ended the choice.
+            forced: why an exit policy closed the thinking block, where one did.
         """
         by_token = finish_reason == "stop" and not isinstance(stop, str) and len(token_ids) > 0
         if by_token and self._decode is not None:
@@ -62,8 +70,8 @@ class Choice:
             self.feed(token_ids, text)
             self._release(stop if isinstance(stop, str) else None)
         if finish_reason not in ("stop", "length"):
-            return self._segmenter.close("stop", stopped=True)
-        return self._segmenter.close(finish_reason, stopped=stop is not None)
+            return self._segmenter.close("stop", stopped=True, forced=forced)
+        return self._segmenter.close(finish_reason, stopped=stop is not None, forced=forced)
 
     def _feed_held(self, token_ids: Sequence[int]) -> None:
         """Hold back as much text as a stop string could still cut off."""

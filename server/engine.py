@@ -18,7 +18,7 @@ class MeteredEngine:
 
     def __init__(self, engine: Any, meter: Meter) -> None:
         self._engine = engine
-        self._meter = meter
+        self.meter = meter
         self.draining = False
 
     def __getattr__(self, name: str) -> Any:
@@ -37,7 +37,7 @@ class MeteredEngine:
         outputs = self._engine.generate(prompt, sampling_params, *args, **options)
         if not sampling_params.detokenize:
             return outputs  # type: ignore[no-any-return]
-        return _metered(outputs, self._meter.open(sampling_params, options.get("lora_request")))
+        return _metered(outputs, self.meter.open(sampling_params, options.get("lora_request")))
 
 
 async def _metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> AsyncGenerator[Any, None]:

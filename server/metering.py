@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
-from reasoning import Segmenter
+from reasoning import Segmenter, Trace
 from server.choice import Choice
 from server.metrics import EfficiencyMetrics
 from server.models import Adapter, ServedModel, model_of_adapter
+from server.opening import Opening, PromptText, opening_of
 from server.report import current_reports, report_of
 from server.summary import EfficiencySummary
 
+UNREAD: Final = Opening("none")
 BATCH = 1024
 """Tokens that are metered in one go before other requests get their turn: about two milliseconds."""
 
@@ -32,15 +35,8 @@ class RequestOutput(Protocol):
     outputs: Sequence[Any]
 
 
-class TokenText(Protocol):
+class TokenText(PromptText, Protocol):
     """Text of the served model's tokens."""
-
-    @property
-    def landmarks(self) -> frozenset[int]:
-        """Ids of the tokens that stand between turns, not within them; the thinking tags are none."""
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Text of a token sequence, special tokens included."""
 
     def stream(self, skip_special: bool) -> Callable[[int], str] | None:
         """A new incremental decoder: the text that each next token completes. None if the tokenizer has none.
@@ -68,9 +64,10 @@ class Meter:
 
     def open(self, sampling: Any, adapter: Adapter | None = None) -> "RequestMeter":
         """Start metering a request with vLLM's ``SamplingParams``; ``adapter`` is the one that it asked for, if any."""
-        return RequestMeter(self, self._model(adapter), sampling)
+        return RequestMeter(self, self.model(adapter), sampling)
 
-    def _model(self, adapter: Adapter | None) -> ServedModel:
+    def model(self, adapter: Adapter | None = None) -> ServedModel:
+        """The served model that a request asks for."""
         if adapter is None:
             return self._base
         known = self._models.get(adapter.lora_name)
@@ -94,7 +91,8 @@ class RequestMeter:
         self._skip_special = bool(sampling.skip_special_tokens)
         self._hidden_stops = () if sampling.include_stop_str_in_output else tuple(sampling.stop or ())
         self._choices: dict[int, Choice] = {}
-        self._inside = False
+        self._budget: int | None = sampling.thinking_token_budget
+        self._opening = UNREAD
         self._counted = False
         self._reports = current_reports()
         self._first = self._reports.claim(sampling.n) if self._reports is not None else 0
@@ -130,8 +128,8 @@ class RequestMeter:
     def _open(self, index: int, prompt: Sequence[int]) -> Choice:
         if not self._choices:
             self._count()
-            self._inside = thinking_is_open(prompt, self._meter.text, self._model.think)
-        segmenter = Segmenter(self._model.markers, self._model.think, self._inside)
+            self._opening = opening_of(prompt, self._meter.text, self._model.think)
+        segmenter = Segmenter(self._model.markers, self._model.think, self._opening.inside)
         choice = self._choices[index] = Choice(
             segmenter, self._meter.text.stream(self._skip_special), self._hidden_stops
         )
@@ -141,12 +139,22 @@ class RequestMeter:
         stop = part.stop_reason
         if isinstance(stop, int) and stop not in self._stop_tokens:
             stop = None  # one of the model's own ends of sequence
-        trace = choice.finish(tokens, part.text, part.finish_reason or "", stop)
+        trace = choice.finish(tokens, part.text, part.finish_reason or "", stop, getattr(part, "forced_exit", None))
+        if trace.exit.reason == "model" and self._budget is not None and self._spent(trace) >= self._budget:
+            trace = replace(trace, exit=replace(trace.exit, reason="token_budget"))
         self._unfinished.remove(part.index)
         self._meter.metrics.finished(self._model.name, trace, self._model.baseline)
         self._meter.summary.finished(self._model.name, trace, self._model.baseline)
         if self._reports is not None:
             self._reports.add(self._first + part.index, report_of(trace, self._model.baseline))
+
+    def _spent(self, trace: Trace) -> int:
+        """Thinking tokens as vLLM counts them against a budget: those between the tags, the prompt's included."""
+        encode, (opening, closing) = self._meter.text.encode, self._model.think
+        if not trace.steps:
+            return self._opening.tokens + len(encode(trace.reasoning))
+        tags = len(encode(closing)) + (0 if self._opening.inside else len(encode(opening)))
+        return self._opening.tokens + trace.exit.reasoning_tokens - tags
 
     def _abort(self, index: int) -> None:
         self._count()
@@ -158,13 +166,3 @@ class RequestMeter:
         if not self._counted:
             self._counted = True
             self._meter.summary.requested(self._model.name)
-
-
-def thinking_is_open(prompt: Sequence[int], text: TokenText, think: tuple[str, str]) -> bool:
-    """Whether a prompt leaves the thinking block open, so that the completion begins inside it.
-
-    Only what follows the prompt's last turn delimiter counts, so earlier turns may hold any tags.
-    """
-    start = next((i + 1 for i in range(len(prompt) - 1, -1, -1) if prompt[i] in text.landmarks), 0)
-    tail = text.decode(prompt[start:])
-    return tail.rfind(think[0]) > tail.rfind(think[1])

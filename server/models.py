@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from reasoning import CheckpointError, StepGrpoCard, load_card
+from reasoning import ANSWER_PROMPT, CheckpointError, StepGrpoCard, load_card
 from server.checkpoint import ServedCheckpoint
 from server.savings import Baseline, baseline_of
 
@@ -36,6 +36,11 @@ class ServedModel:
     think: tuple[str, str]
     baseline: Baseline
     card: StepGrpoCard | None
+
+    @property
+    def answer_prompt(self) -> str:
+        """What induces a trial answer inside the thinking block."""
+        return ANSWER_PROMPT if self.card is None else self.card.answer_prompt
 
 
 def model_of(name: str, checkpoint: ServedCheckpoint) -> ServedModel:

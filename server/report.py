@@ -72,9 +72,13 @@ class ResponseReports:
 
     A response may stand on several engine requests (a text completion of several prompts); each claims its choices in
     the order in which it is made, which is the order in which the response numbers them.
+
+    Args:
+        wanted: whether the response shall carry them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: bool = True) -> None:
+        self.wanted = wanted
         self._claimed = 0
         self._reports: dict[int, EfficiencyReport] = {}
 
@@ -93,6 +97,11 @@ class ResponseReports:
         return self._reports.get(index)
 
     @property
+    def last(self) -> EfficiencyReport | None:
+        """The report that came in last; None before the first."""
+        return next(reversed(self._reports.values()), None)
+
+    @property
     def reasoning_tokens(self) -> int | None:
         """Reasoning tokens of all finished choices; None when there are none."""
         if not self._reports:
@@ -104,9 +113,8 @@ _current: ContextVar[ResponseReports | None] = ContextVar("stepgrpo_reports", de
 
 
 @contextmanager
-def collecting() -> Iterator[ResponseReports]:
+def collecting(reports: ResponseReports) -> Iterator[ResponseReports]:
     """Collect the reports of all engine requests that are made in this context."""
-    reports = ResponseReports()
     token = _current.set(reports)
     try:
         yield reports

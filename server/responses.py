@@ -6,57 +6,113 @@ OpenAI SDKs take every event for a chunk.
 """
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from functools import wraps
 from typing import Any
 
 from server.errors import openai_error
-from server.report import ResponseReports, collecting
+from server.exit_control import ExitControl, InvalidExitControlError, asked_exit_control, exit_control_of
+from server.report import ResponseReports, collecting, current_reports
 
 FIELD = "reasoning_efficiency"
-SWITCH = "reasoning_report"
-"""Request field; false leaves the reports out of the response. The request is metered all the same."""
+"""Field of a choice that holds its report. In a request, false leaves the reports out of the response; the request is
+metered all the same."""
 
 Handler = Callable[..., Awaitable[Any]]
 Refusal = Callable[[str, str], Exception]
 
 
-def with_reports(handler: Handler, refusal: Refusal) -> Handler:
-    """Wrap a handler of chat or text completions so that its response carries the reports.
+def with_reports(handler: Handler, refusal: Refusal, lazy: bool = False) -> Handler:
+    """Wrap a handler so that its requests may ask for exit control and its response carries the reports.
 
     Args:
         handler: vLLM's.
+        lazy: its streams call the engine only when they are read.
         refusal: makes the exception that refuses a request, of a message and the name of a parameter.
     """
 
     @wraps(handler)
     async def reporting(request: Any, *args: Any, **options: Any) -> Any:
-        wanted = _checked(request, refusal)
-        with collecting() as reports:
+        wanted, control = _checked(request, refusal)
+        with _answering(ResponseReports(wanted), control) as reports:
             response = await handler(request, *args, **options)
-        if hasattr(response, "__aiter__"):
-            return _reported_stream(response, reports, wanted)
         if hasattr(response, "choices"):
-            _report_response(response, reports, wanted)
+            _report_response(response, reports)
+        elif hasattr(response, "__aiter__"):
+            return _continued(response, reports, control) if lazy else _reported_stream(response, reports)
         return response
 
     return reporting
 
 
-def _checked(request: Any, refusal: Refusal) -> bool:
-    """Whether the request wants its reports. Refuses what vLLM does not check, or without naming the parameter."""
+def with_response_report(handler: Handler) -> Handler:
+    """Wrap the handler that puts together a finished object of the Responses API, however it is then delivered.
+
+    The object has no choices and carries the report itself: of its last turn, where it took several.
+    """
+
+    @wraps(handler)
+    async def reporting(*args: Any, **options: Any) -> Any:
+        response, reports = await handler(*args, **options), current_reports()
+        last = reports.last if reports is not None else None
+        if reports is not None and last is not None and hasattr(response, "output"):
+            if reports.wanted:
+                setattr(response, FIELD, last.model_dump())
+            if response.usage is not None:
+                response.usage.output_tokens_details.reasoning_tokens = reports.reasoning_tokens
+        return response
+
+    return reporting
+
+
+@contextmanager
+def _answering(reports: ResponseReports, control: ExitControl) -> Iterator[ResponseReports]:
+    token = asked_exit_control.set(control)
+    try:
+        with collecting(reports):
+            yield reports
+    finally:
+        asked_exit_control.reset(token)
+
+
+async def _continued(
+    stream: AsyncGenerator[Any, None], reports: ResponseReports, control: ExitControl
+) -> AsyncGenerator[Any, None]:
+    """Step through a stream, each step in the context of its request."""
+    async with aclosing(stream):
+        while True:
+            with _answering(reports, control):
+                try:
+                    event = await anext(stream)
+                except StopAsyncIteration:
+                    return
+            yield event
+
+
+def _checked(request: Any, refusal: Refusal) -> tuple[bool, ExitControl]:
+    """Whether the request wants its reports, and its exit control.
+
+    Refuses what vLLM does not check, or without naming the parameter.
+    """
     if getattr(request, "messages", None) == []:
         raise refusal("messages must hold at least one message", "messages")
-    wanted = getattr(request, SWITCH, True)
+    wanted = getattr(request, FIELD, True)
     if not isinstance(wanted, bool):
-        raise refusal(f"{SWITCH} must be true or false", SWITCH)
-    return wanted
+        raise refusal(f"{FIELD} must be true or false", FIELD)
+    try:
+        control = exit_control_of(request.model_extra or {})
+    except InvalidExitControlError as error:
+        raise refusal(str(error), error.param) from error
+    if control.paused and getattr(request, "use_beam_search", False):
+        raise refusal("use_beam_search cannot be combined with max_reasoning_steps or early_exit", "use_beam_search")
+    return wanted, control
 
 
-def _report_response(response: Any, reports: ResponseReports, wanted: bool) -> None:
+def _report_response(response: Any, reports: ResponseReports) -> None:
     for choice in response.choices:
         report = reports.get(choice.index)
-        if report is not None and wanted:
+        if report is not None and reports.wanted:
             setattr(choice, FIELD, report.model_dump())
     tokens = reports.reasoning_tokens
     if tokens is not None and response.usage is not None:
@@ -64,13 +120,11 @@ def _report_response(response: Any, reports: ResponseReports, wanted: bool) -> N
         response.usage = type(response.usage).model_validate(corrected)
 
 
-async def _reported_stream(
-    stream: AsyncGenerator[str, None], reports: ResponseReports, wanted: bool
-) -> AsyncGenerator[str, None]:
+async def _reported_stream(stream: AsyncGenerator[str, None], reports: ResponseReports) -> AsyncGenerator[str, None]:
     try:
         async for event in stream:
             if '"finish_reason":"' in event or ('"choices":[]' in event and '"usage":{' in event):
-                yield _reported_event(event, reports, wanted)
+                yield _reported_event(event, reports)
             elif event.startswith('data: {"error"'):
                 yield _error_event(event)
             else:
@@ -79,14 +133,14 @@ async def _reported_stream(
         await stream.aclose()
 
 
-def _reported_event(event: str, reports: ResponseReports, wanted: bool) -> str:
+def _reported_event(event: str, reports: ResponseReports) -> str:
     chunk = json.loads(event.removeprefix("data: "))
     tokens = reports.reasoning_tokens
     for choice in chunk["choices"]:
         report = reports.get(choice["index"])
         if report is not None:
             tokens = report.tokens.reasoning
-            if wanted and choice.get("finish_reason"):
+            if reports.wanted and choice.get("finish_reason"):
                 choice[FIELD] = report.model_dump()
     if tokens is not None and chunk.get("usage"):
         chunk["usage"]["completion_tokens_details"] = {"reasoning_tokens": tokens}

@@ -5,13 +5,15 @@ import os
 import signal
 import socket
 from argparse import Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
 from fastapi import FastAPI
+
+from server.steering import Piece
 
 SUPPORTED: Final = "0.32 and 0.33"
 NEEDED: Final = {
@@ -21,16 +23,28 @@ NEEDED: Final = {
     "configure_logging_from_args": ("vllm.logger",),
     "FlexibleArgumentParser": ("vllm.utils.argparse_utils",),
     "get_uvicorn_log_config": ("vllm.entrypoints.launchers.utils.server_utils",),
+    "IncrementalDetokenizer": ("vllm.v1.engine.detokenizer",),
     "init_app_state": ("vllm.entrypoints.launchers.api_server.app_state",),
     "make_arg_parser": ("vllm.entrypoints.common.cli_args", "vllm.entrypoints.launchers.cli_args"),
+    "RequestOutputKind": ("vllm.sampling_params",),
     "serve_http": ("vllm.entrypoints.launchers.launcher",),
     "setup_server": ("vllm.entrypoints.launchers.launcher",),
     "validate_parsed_serve_args": ("vllm.entrypoints.common.cli_args", "vllm.entrypoints.launchers.cli_args"),
     "VLLMValidationError": ("vllm.exceptions",),
 }
 """Names of vLLM and where they are, the newest place first."""
-HANDLERS: Final = {"openai_serving_chat": "create_chat_completion", "openai_serving_completion": "create_completion"}
+HANDLERS: Final = {
+    "openai_serving_chat": "create_chat_completion",
+    "openai_serving_completion": "create_completion",
+    "openai_serving_responses": "create_responses",
+}
 """Attributes of the app's state, and the method of each that answers a request."""
+LAZY: Final = "openai_serving_responses"
+"""The handler whose streams call the engine only when they are read."""
+PROMPT_TEXTS: Final = ("prompt", "prompt_token_offsets")
+"""What an engine prompt says of the text of its tokens."""
+SEED_STRIDE: Final = 1_000_003
+"""Between the seeds of a choice's pieces, so that neither they nor those of other choices draw alike."""
 ABANDON_SECONDS: Final = 5
 """How long the engine's processes get to end by themselves when a start is given up."""
 
@@ -126,12 +140,21 @@ async def build_app(arguments: Namespace, engine: Any) -> FastAPI:
     return app
 
 
-def wrap_handlers(app: FastAPI, wrap: Callable[[Any], Any]) -> None:
-    """Replace the methods that answer chat and text completions by wrapped ones."""
+def wrap_handlers(state: Any, wrap: Callable[..., Any], wrap_finished: Callable[[Any], Any]) -> None:
+    """Replace methods of vLLM's handlers by wrapped ones.
+
+    Args:
+        state: of the app.
+        wrap: for those that answer requests; ``lazy`` says that their streams call the engine when they are read.
+        wrap_finished: for the one that puts together a finished object of the Responses API.
+    """
     for attribute, method in HANDLERS.items():
-        handler = getattr(app.state, attribute, None)
+        handler = getattr(state, attribute, None)
         if handler is not None:
-            setattr(handler, method, wrap(getattr(handler, method)))
+            setattr(handler, method, wrap(getattr(handler, method), lazy=attribute == LAZY))
+    responses = getattr(state, LAZY, None)
+    if responses is not None:
+        responses.responses_full_generator = wrap_finished(responses.responses_full_generator)
 
 
 def invalid_request(message: str, param: str) -> Exception:
@@ -180,6 +203,23 @@ class VllmText:
         """Text of a token sequence, special tokens included."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
 
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text, no special ones added."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def decoder(self, after: Sequence[int]) -> Callable[[int], str]:
+        """A decoder of the tokens that follow ``after``, special ones included.
+
+        Raises:
+            VLLMValidationError: the tokenizer cannot decode token by token.
+        """
+        if self._backend is None:
+            raise invalid_request(
+                "max_reasoning_steps and early_exit need a fast tokenizer, which this model does not have",
+                "max_reasoning_steps",
+            )
+        return _TokenStream(self._backend, frozenset(), after).next
+
     def stream(self, skip_special: bool) -> Callable[[int], str] | None:
         """A new incremental decoder, the one that vLLM's own detokenizer uses; None for tokenizers without it.
 
@@ -193,13 +233,13 @@ class VllmText:
 class _TokenStream:
     """Holds bytes back until they make a character; a token that is none has no text."""
 
-    def __init__(self, backend: Any, silent: frozenset[int]) -> None:
+    def __init__(self, backend: Any, silent: frozenset[int], after: Sequence[int] = ()) -> None:
         self._backend = backend
         self._silent = silent
-        self._restart()
+        self._restart(after)
 
-    def _restart(self) -> None:
-        decoder = import_module("tokenizers.decoders").DecodeStream(skip_special_tokens=False)
+    def _restart(self, after: Sequence[int] = ()) -> None:
+        decoder = import_module("tokenizers.decoders").DecodeStream(ids=list(after), skip_special_tokens=False)
         self._step = partial(decoder.step, self._backend)
 
     def next(self, token: int) -> str:
@@ -210,6 +250,76 @@ class _TokenStream:
         except Exception:  # the decoder raises plain exceptions; vLLM goes on with a fresh one, too
             self._restart()
             return ""
+
+
+class VllmPieces:
+    """Samples parts of requests on vLLM's engine.
+
+    Args:
+        engine: vLLM's client of it.
+        text: its tokenizer.
+    """
+
+    def __init__(self, engine: Any, text: VllmText) -> None:
+        self._engine = engine
+        self.text = text
+
+    def detokenizer(self, sampling: Any, prompt: Sequence[int]) -> Any:
+        """A fresh one of vLLM's own, as a request with these parameters has it."""
+        request = Namespace(request_id="", sampling_params=sampling, prompt_token_ids=list(prompt))
+        return _find("IncrementalDetokenizer").from_new_request(self._engine.get_tokenizer(), request)
+
+    def sampler(
+        self, prompt: Mapping[str, Any], sampling: Any, request_id: str, index: int, options: Mapping[str, Any]
+    ) -> "_PieceSampler":
+        """Samples the pieces of choice ``index`` of a request."""
+        return _PieceSampler(self._engine, prompt, sampling, f"{request_id}-{index}", index, options)
+
+
+class _PieceSampler:
+    """Turns each piece into an engine request of its own."""
+
+    def __init__(
+        self, engine: Any, prompt: Mapping[str, Any], sampling: Any, name: str, index: int, options: Mapping[str, Any]
+    ) -> None:
+        self._engine = engine
+        self._prompt = {key: value for key, value in prompt.items() if key not in PROMPT_TEXTS}
+        self._sampling = sampling
+        self._seed = None if sampling.seed is None else sampling.seed + index  # as vLLM seeds the choices
+        self._name = name
+        self._options = dict(options)
+        self._requests = 0
+
+    def sample(self, piece: Piece) -> AsyncGenerator[Any, None]:
+        """Sample a piece; yields vLLM's outputs."""
+        self._requests += 1
+        options = self._options
+        if piece.kind == "answer" and self._sampling.structured_outputs is not None:
+            options = options | {"reasoning_ended": True}
+        prompt = self._prompt | {"prompt_token_ids": list(piece.prompt)}
+        outputs: AsyncGenerator[Any, None] = self._engine.generate(
+            prompt, self._parameters(piece), f"{self._name}-{self._requests}", **options
+        )
+        return outputs
+
+    def _parameters(self, piece: Piece) -> Any:
+        common = {
+            "n": 1,
+            "stop": list(piece.stop),
+            "max_tokens": piece.max_tokens,
+            "skip_special_tokens": False,
+            "output_kind": _find("RequestOutputKind").DELTA,
+        }
+        if piece.kind == "trial":
+            return type(self._sampling)(temperature=0.0, logprobs=1, **common)
+        scored = self._sampling.logprobs if piece.score_prompt else None
+        own = {
+            "seed": None if self._seed is None else self._seed + piece.number * SEED_STRIDE,
+            "include_stop_str_in_output": False,
+            "prompt_logprobs": scored if piece.number else self._sampling.prompt_logprobs,
+            "thinking_token_budget": self._sampling.thinking_token_budget if piece.kind == "thought" else None,
+        }
+        return import_module("msgspec").structs.replace(self._sampling, **common, **own)
 
 
 def _find(name: str) -> Any:

@@ -167,7 +167,7 @@ def test_thinking_in_earlier_turns(server):
 
 
 def test_the_report_can_be_turned_off(server, counted):
-    off = {"extra_body": {"reasoning_report": False}}
+    off = {"extra_body": {"reasoning_efficiency": False}}
     answer = server.openai.chat.completions.create(model=server.model, messages=QUESTION, max_tokens=50, **off)
     assert FIELD not in answer.choices[0].model_extra
     chunks = stream_chat(server, max_tokens=50, **off)

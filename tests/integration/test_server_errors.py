@@ -20,7 +20,7 @@ HI = [{"role": "user", "content": "hi"}]
         (CHAT, {"messages": HI, "max_tokens": -5}, 400, "max_tokens", None),
         (CHAT, {"messages": HI, "max_tokens": -5, "stream": True}, 400, "max_tokens", None),
         (CHAT, {"messages": HI, "temperature": -1}, 400, "temperature", None),
-        (CHAT, {"messages": HI, "reasoning_report": "no"}, 400, "reasoning_report", None),
+        (CHAT, {"messages": HI, "reasoning_efficiency": "no"}, 400, "reasoning_efficiency", None),
         (CHAT, {"messages": [{"role": "user", "content": "hi " * 9000}]}, 400, "messages", "context_length_exceeded"),
         (CHAT, '{"messages": [', 400, None, None),
         (CHAT, "", 400, None, None),

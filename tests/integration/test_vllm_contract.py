@@ -80,8 +80,8 @@ def test_the_fields_that_are_metered():
 
 def test_requests_may_carry_the_switch_and_choices_the_report():
     request = find("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionRequest")
-    parsed = request.model_validate({"messages": [{"role": "user", "content": "hi"}], "reasoning_report": False})
-    assert parsed.reasoning_report is False
+    parsed = request.model_validate({"messages": [{"role": "user", "content": "hi"}], "reasoning_efficiency": False})
+    assert parsed.reasoning_efficiency is False
     choice = find("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionResponseChoice")
     assert choice.model_config["extra"] == "allow"
 

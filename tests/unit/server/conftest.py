@@ -79,7 +79,7 @@ class Bench:
 
     def sampling(self, **values: Any) -> SimpleNamespace:
         defaults = {"n": 1, "stop": [], "stop_token_ids": [], "include_stop_str_in_output": False, "detokenize": True}
-        defaults["skip_special_tokens"] = True
+        defaults |= {"skip_special_tokens": True, "thinking_token_budget": None}
         return SimpleNamespace(**(defaults | values))
 
     def output(

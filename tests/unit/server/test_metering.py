@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import pytest
 
 from reasoning import parse_trace
-from server.metering import BATCH, thinking_is_open
-from server.report import collecting
+from server.metering import BATCH
+from server.opening import opening_of
+from server.report import ResponseReports, collecting
 
 THOUGHT = "<think>\n12 plus 7 is 19.\nWait, 12 plus 7 is 19. Alternatively, 20 less 1.\n</think>\n\n"
 ANSWER = "The answer is 19."
@@ -14,7 +15,7 @@ END = "<|im_end|>"
 
 
 async def report_of(bench, *outputs, sampling=None):
-    with collecting() as reports:
+    with collecting(ResponseReports()) as reports:
         await bench.run(*outputs, sampling=sampling)
     return reports.get(0)
 
@@ -218,13 +219,13 @@ async def test_a_tokenizer_that_cannot_stream_is_read_by_the_engines_text(bench)
     ],
 )
 async def test_whether_the_prompt_left_the_block_open(bench, prompt, inside):
-    assert thinking_is_open(bench.words.encode(prompt), bench.words, ("<think>", "</think>")) is inside
+    assert opening_of(bench.words.encode(prompt), bench.words, ("<think>", "</think>")).inside is inside
     await bench.run(bench.output((0, "a.\nWait, b.</think> c", "stop"), prompt=prompt))
     assert bench.exits() == ({"model": 1} if inside else {"none": 1})
 
 
 async def test_reports_are_numbered_in_the_order_of_the_requests(bench):
-    with collecting() as reports:
+    with collecting(ResponseReports()) as reports:
         streams = [bench.engine.generate("prompt", bench.sampling(n=2), name) for name in "ab"]
     assert reports.get(0) is None
     for stream, texts in reversed(list(zip(streams, [("a", "b b"), ("c c c", "d d d d")], strict=True))):

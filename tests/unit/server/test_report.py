@@ -1,7 +1,7 @@
 import pytest
 
 from reasoning import parse_trace
-from server.report import collecting, current_reports, report_of
+from server.report import ResponseReports, collecting, current_reports, report_of
 from server.savings import Baseline, baseline_of
 
 
@@ -33,7 +33,7 @@ def test_the_baseline_comes_from_the_card(card):
 
 def test_requests_find_the_response_that_they_belong_to():
     assert current_reports() is None
-    with collecting() as reports:
+    with collecting(ResponseReports()) as reports:
         assert current_reports() is reports
         assert [reports.claim(2), reports.claim(1), reports.claim(3)] == [0, 2, 3]
     assert current_reports() is None

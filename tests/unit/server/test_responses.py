@@ -84,7 +84,7 @@ async def test_a_request_can_turn_the_report_off_but_not_the_usage():
         current_reports().add(0, REPORT)
         return Response(choices=[Answer()], usage=Usage(completion_tokens_details=Details(reasoning_tokens=0)))
 
-    response = (await with_reports(handler, RefusedError)(Asked(reasoning_report=False), None)).model_dump()
+    response = (await with_reports(handler, RefusedError)(Asked(reasoning_efficiency=False), None)).model_dump()
     assert response["choices"] == [{"index": 0}]
     assert response["usage"]["completion_tokens_details"]["reasoning_tokens"] == REPORT.tokens.reasoning
 
@@ -121,7 +121,7 @@ async def test_a_running_usage_is_corrected_per_choice():
 
 async def test_a_stream_with_the_report_turned_off():
     last = chunk(choices=[{"index": 0, "finish_reason": "stop"}])
-    assert await streamed(answering(last), reasoning_report=False) == [last]
+    assert await streamed(answering(last), reasoning_efficiency=False) == [last]
 
 
 async def test_a_choice_without_a_report_stays_as_it_is():
@@ -169,7 +169,7 @@ async def test_a_client_that_leaves_ends_the_stream_behind():
 
 
 @pytest.mark.parametrize(
-    ("values", "param"), [({"messages": []}, "messages"), ({"reasoning_report": "no"}, "reasoning_report")]
+    ("values", "param"), [({"messages": []}, "messages"), ({"reasoning_efficiency": "no"}, "reasoning_efficiency")]
 )
 async def test_what_is_refused_before_vllm_sees_it(values, param):
     with pytest.raises(RefusedError) as refused:

@@ -1,0 +1,135 @@
+"""What a request may ask of its exit from thinking, and what the server lets it have."""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from server.settings import ServerSettings
+
+Number = TypeVar("Number", int, float)
+
+
+class EarlyExit(BaseModel):
+    """Leave the thinking when a trial answer is sure enough.
+
+    Attributes:
+        policy: how sureness is judged; ``confidence`` is the mean probability of the trial answer's tokens.
+        threshold: confidence above which the thinking ends.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    policy: Literal["confidence"]
+    threshold: float = Field(0.95, ge=0, le=1)
+
+
+class ExitControl(BaseModel):
+    """Fields of a request's body that end its thinking early; None leaves it alone.
+
+    Attributes:
+        max_reasoning_steps: close the block where one more step would begin.
+        thinking_token_budget: vLLM's own; tokens between the tags.
+        early_exit: the inference-time policy that Step-GRPO makes unnecessary.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    max_reasoning_steps: int | None = Field(None, ge=1)
+    thinking_token_budget: int | None = Field(None, ge=0)
+    early_exit: EarlyExit | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether thinking has to pause at its steps; a token budget alone does without."""
+        return self.max_reasoning_steps is not None or self.early_exit is not None
+
+
+class InvalidExitControlError(Exception):
+    """A field does not fit.
+
+    Attributes:
+        param: its name; of a nested one, with dots.
+    """
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+FIELDS: Final = tuple(ExitControl.model_fields)
+
+
+def exit_control_of(body: Mapping[str, Any]) -> ExitControl:
+    """Read the exit control of a request's body.
+
+    Raises:
+        InvalidExitControlError: naming the first field that does not fit.
+    """
+    try:
+        return ExitControl.model_validate({name: body[name] for name in FIELDS if name in body})
+    except ValidationError as error:
+        first = error.errors()[0]
+        param = ".".join(map(str, first["loc"]))
+        raise InvalidExitControlError(f"{param}: {first['msg']}", param) from error
+
+
+class ExitLimits(BaseModel):
+    """The server's own word: what requests get that ask for nothing, and the most that any may have.
+
+    Attributes:
+        default: for fields that a request leaves out.
+        cap: upper bound of every field, also of those left out.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    default: ExitControl = ExitControl()
+    cap: ExitControl = ExitControl()
+
+    @classmethod
+    def of(cls, settings: ServerSettings) -> Self:
+        """The limits that the settings give."""
+        return cls(
+            default=ExitControl(
+                max_reasoning_steps=settings.max_reasoning_steps,
+                thinking_token_budget=settings.thinking_token_budget,
+                early_exit=_confidence(settings.early_exit_threshold),
+            ),
+            cap=ExitControl(
+                max_reasoning_steps=settings.max_reasoning_steps_cap,
+                thinking_token_budget=settings.thinking_token_budget_cap,
+                early_exit=_confidence(settings.early_exit_threshold_cap),
+            ),
+        )
+
+    @property
+    def budgets_tokens(self) -> bool:
+        """Whether requests may get a token budget that they did not ask for."""
+        return self.default.thinking_token_budget is not None or self.cap.thinking_token_budget is not None
+
+    def effective(self, asked: ExitControl) -> ExitControl:
+        """What a request gets: its own word or else the default, within the cap."""
+        steps, budget, early = (
+            [getattr(source, name) for source in (asked, self.default, self.cap)] for name in FIELDS
+        )
+        thresholds = [None if exit_ is None else exit_.threshold for exit_ in early]
+        return ExitControl(
+            max_reasoning_steps=_within(*steps),
+            thinking_token_budget=_within(*budget),
+            early_exit=_confidence(_within(*thresholds)),
+        )
+
+
+def _confidence(threshold: float | None) -> EarlyExit | None:
+    return None if threshold is None else EarlyExit(policy="confidence", threshold=threshold)
+
+
+def _within(asked: Number | None, default: Number | None, cap: Number | None) -> Number | None:
+    wanted = default if asked is None else asked
+    return min((value for value in (wanted, cap) if value is not None), default=None)
+
+
+asked_exit_control: ContextVar[ExitControl] = ContextVar("stepgrpo_exit_control", default=ExitControl())  # noqa: B039
+"""What the request that is being answered asked for."""
