@@ -41,6 +41,9 @@ class Words:
     def stream(self, skip_special: bool) -> Callable[[int], str] | None:
         return lambda token: self.decode([token])
 
+    def decoder(self, after: Sequence[int]) -> Callable[[int], str]:
+        return lambda token: self.decode([token])
+
     def _id(self, piece: str) -> int:
         return self._ids.setdefault(piece, len(self._ids))
 
