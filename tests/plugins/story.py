@@ -4,6 +4,7 @@ Pieces behave as vLLM's do: tokens come at once, text is held back as long as a 
 tokens of a stop string stay in the piece.
 """
 
+from asyncio import sleep
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from math import log
@@ -81,6 +82,7 @@ class Story:
                     stop_reason=stop,
                 )
                 scores = [None, *(self.logprob(each, 0.25) for each in piece.prompt[1:])]
+                await sleep(0)
                 yield SimpleNamespace(
                     prompt_token_ids=piece.prompt,
                     prompt_logprobs=scores if piece.score_prompt and not new else None,
