@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from server.settings import ServerSettings
 
@@ -30,7 +30,7 @@ class ExitControl(BaseModel):
 
     Attributes:
         max_reasoning_steps: close the block where one more step would begin.
-        thinking_token_budget: vLLM's own; tokens between the tags.
+        thinking_token_budget: vLLM's own; tokens between the tags. -1 is none.
         early_exit: the inference-time policy that Step-GRPO makes unnecessary.
     """
 
@@ -39,6 +39,11 @@ class ExitControl(BaseModel):
     max_reasoning_steps: int | None = Field(None, ge=1)
     thinking_token_budget: int | None = Field(None, ge=0)
     early_exit: EarlyExit | None = None
+
+    @field_validator("thinking_token_budget", mode="before")
+    @classmethod
+    def _unlimited(cls, budget: Any) -> Any:
+        return None if type(budget) is int and budget == -1 else budget
 
     @property
     def paused(self) -> bool:

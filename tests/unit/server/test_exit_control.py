@@ -25,6 +25,7 @@ def test_what_a_request_may_ask_for():
 
 def test_null_is_nothing():
     assert exit_control_of({"max_reasoning_steps": None, "early_exit": None}) == ExitControl()
+    assert exit_control_of({"thinking_token_budget": -1}) == ExitControl()
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_null_is_nothing():
         ({"max_reasoning_steps": 1.5}, "max_reasoning_steps"),
         ({"max_reasoning_steps": "2"}, "max_reasoning_steps"),
         ({"max_reasoning_steps": True}, "max_reasoning_steps"),
-        ({"thinking_token_budget": -1}, "thinking_token_budget"),
+        ({"thinking_token_budget": -2}, "thinking_token_budget"),
         ({"early_exit": True}, "early_exit"),
         ({"early_exit": {}}, "early_exit.policy"),
         ({"early_exit": {"policy": "entropy"}}, "early_exit.policy"),
