@@ -24,7 +24,7 @@ PATHS: Final = frozenset({"/", PAGE, *ASSETS})
 """Every path of the page. They hold no secret, so that the page can open and ask for an API key."""
 
 
-class Page(BaseModel):
+class WebPage(BaseModel):
     """What the page has to know before it asks anything.
 
     Attributes:
@@ -36,7 +36,7 @@ class Page(BaseModel):
     compare_url: HttpUrl | None = None
 
 
-def web_routes(page: Page) -> APIRouter:
+def web_routes(page: WebPage) -> APIRouter:
     """The page and its files."""
     router = APIRouter(include_in_schema=False)
     index = _file(FOLDER / "index.html", {"Content-Security-Policy": content_security_policy(page.compare_url)})
@@ -45,7 +45,7 @@ def web_routes(page: Page) -> APIRouter:
         router.add_api_route(path, _file(file), methods=["GET", "HEAD"])
 
     @router.get(PAGE)
-    async def page_json(response: Response) -> Page:
+    async def page_json(response: Response) -> WebPage:
         response.headers.update(HEADERS)
         return page
 

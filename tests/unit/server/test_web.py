@@ -7,14 +7,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from server.web import ASSETS, FOLDER, PATHS, Page, content_security_policy, web_routes
+from server.web import ASSETS, FOLDER, PATHS, WebPage, content_security_policy, web_routes
 
 UNSAFE = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|localStorage|cookie")
 
 
 def client(page=None):
     app = FastAPI()
-    app.include_router(web_routes(page or Page()))
+    app.include_router(web_routes(page or WebPage()))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page")
 
 
@@ -67,7 +67,7 @@ async def test_the_page_may_run_and_reach_only_what_is_its_own():
     ],
 )
 def test_a_compared_server_may_be_reached_too(url, origin):
-    assert f"connect-src 'self' {origin};" in content_security_policy(Page(compare_url=url).compare_url)
+    assert f"connect-src 'self' {origin};" in content_security_policy(WebPage(compare_url=url).compare_url)
 
 
 @pytest.mark.parametrize("path", sorted(PATHS))
@@ -99,7 +99,7 @@ async def test_nothing_else_is_served(path):
 
 
 async def test_the_page_learns_the_markers_and_the_compared_server():
-    page = Page(markers=("Wait",), compare_url="http://127.0.0.1:8001")
+    page = WebPage(markers=("Wait",), compare_url="http://127.0.0.1:8001")
     assert (await client(page).get("/web/page.json")).json() == {
         "markers": ["Wait"],
         "compare_url": "http://127.0.0.1:8001/",
