@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from server import vllm_compat as vllm
+from server.beams import with_metered_beams
 from server.checkpoint import ServedCheckpoint
 from server.engine import MeteredEngine
 from server.exit_control import ExitLimits
@@ -34,6 +35,11 @@ def metered_engine(engine: Any, name: str, checkpoint: ServedCheckpoint, limits:
     return MeteredEngine(steered, meter)
 
 
-def report_in_responses(state: Any) -> None:
+def report_in_responses(state: Any, meter: Meter) -> None:
     """Let vLLM's handlers, which the app's state holds, take our fields and answer with reports."""
-    vllm.wrap_handlers(state, partial(with_reports, refusal=vllm.invalid_request), with_response_report)
+    vllm.wrap_handlers(
+        state,
+        answering=partial(with_reports, refusal=vllm.invalid_request),
+        finishing=with_response_report,
+        beams=partial(with_metered_beams, meter=meter),
+    )

@@ -37,10 +37,10 @@ class MeteredEngine:
         outputs = self._engine.generate(prompt, sampling_params, *args, **options)
         if not sampling_params.detokenize:
             return outputs  # type: ignore[no-any-return]
-        return _metered(outputs, self.meter.open(sampling_params, options.get("lora_request")))
+        return metered(outputs, self.meter.open(sampling_params, options.get("lora_request")))
 
 
-async def _metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> AsyncGenerator[Any, None]:
+async def metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> AsyncGenerator[Any, None]:
     """Meter a request however it ends: finished, refused (counted nowhere), failed underway, or left by its client."""
     metering = True
     try:

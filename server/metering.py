@@ -137,6 +137,9 @@ class RequestMeter:
 
     def _finish(self, part: Output, choice: Choice, tokens: Sequence[int]) -> None:
         stop = part.stop_reason
+        if isinstance(stop, int) and tokens and tokens[-1] != stop:  # beam search leaves the ending token out
+            choice.feed(tokens, part.text)
+            tokens = ()
         if isinstance(stop, int) and stop not in self._stop_tokens:
             stop = None  # one of the model's own ends of sequence
         trace = choice.finish(tokens, part.text, part.finish_reason or "", stop, getattr(part, "forced_exit", None))

@@ -35,6 +35,7 @@ NEEDED: Final = {
 """Names of vLLM and where they are, the newest place first."""
 HANDLERS: Final = {
     "openai_serving_chat": "create_chat_completion",
+    "openai_serving_chat_batch": "create_batch_chat_completion",
     "openai_serving_completion": "create_completion",
     "openai_serving_responses": "create_responses",
 }
@@ -140,21 +141,33 @@ async def build_app(arguments: Namespace, engine: Any) -> FastAPI:
     return app
 
 
-def wrap_handlers(state: Any, wrap: Callable[..., Any], wrap_finished: Callable[[Any], Any]) -> None:
+def hand_over(state: Any, engine: Any, ours: Any) -> None:
+    """Let handlers that were built on ``engine`` call ``ours`` from now on."""
+    for handler in vars(state)["_state"].values():
+        if getattr(handler, "engine_client", None) is engine:
+            handler.engine_client = ours
+
+
+def wrap_handlers(
+    state: Any, *, answering: Callable[..., Any], finishing: Callable[[Any], Any], beams: Callable[[Any], Any]
+) -> None:
     """Replace methods of vLLM's handlers by wrapped ones.
 
     Args:
         state: of the app.
-        wrap: for those that answer requests; ``lazy`` says that their streams call the engine when they are read.
-        wrap_finished: for the one that puts together a finished object of the Responses API.
+        answering: wraps those that answer requests; ``lazy`` says that their streams call the engine when read.
+        finishing: wraps the one that puts together a finished object of the Responses API.
+        beams: wraps their beam search.
     """
     for attribute, method in HANDLERS.items():
         handler = getattr(state, attribute, None)
         if handler is not None:
-            setattr(handler, method, wrap(getattr(handler, method), lazy=attribute == LAZY))
+            setattr(handler, method, answering(getattr(handler, method), lazy=attribute == LAZY))
+            if hasattr(handler, "beam_search"):
+                handler.beam_search = beams(handler.beam_search)
     responses = getattr(state, LAZY, None)
     if responses is not None:
-        responses.responses_full_generator = wrap_finished(responses.responses_full_generator)
+        responses.responses_full_generator = finishing(responses.responses_full_generator)
 
 
 def invalid_request(message: str, param: str) -> Exception:

@@ -75,15 +75,26 @@ class Server:
 
 def start_server(checkpoint: Path, log: Path, *options: str) -> Server:
     """Start the command that users start, and wait until it is ready."""
+    return _started(["stepgrpo", "serve", str(checkpoint), *options], checkpoint, log, {})
+
+
+def start_stock_server(checkpoint: Path, log: Path, *options: str, **environment: str) -> Server:
+    """Start vLLM's own server, and wait until it is ready."""
+    module = "vllm.entrypoints.launchers.api_server.entry"
+    command = [module, "--model", str(checkpoint), "--served-model-name", checkpoint.name, *options]
+    return _started(command, checkpoint, log, environment)
+
+
+def _started(module: list[str], checkpoint: Path, log: Path, environment: dict[str, str]) -> Server:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "stepgrpo", "serve", str(checkpoint), "--port", str(port), *options]
+    command = [sys.executable, "-m", *module, "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={"OMP_NUM_THREADS": "1"} | os.environ,
+            env={"OMP_NUM_THREADS": "1"} | os.environ | environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             process_group=0,  # not a session of its own, whose busy engine could starve the tests of the processor

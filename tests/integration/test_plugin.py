@@ -1,0 +1,51 @@
+"""The second door: vLLM's own server, started as its users start it, with our plug-in."""
+
+import os
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from real_server import Server, start_stock_server, stop_server
+
+pytestmark = pytest.mark.integration
+
+QUESTION = [{"role": "user", "content": "Tom has 12 apples and buys 7 more. How many apples does Tom have?"}]
+CAP = 40
+
+
+@pytest.fixture(scope="module")
+def stock(checkpoint, tmp_path_factory) -> Iterator[Server]:
+    options = ("--host", "127.0.0.1", "--dtype", "float32", "--reasoning-parser", "qwen3")
+    environment = {
+        "VLLM_PLUGINS": "stepgrpo",
+        "STEPGRPO_THINKING_TOKEN_BUDGET_CAP": str(CAP),
+        "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"),
+    }
+    server = start_stock_server(checkpoint, tmp_path_factory.mktemp("stock") / "log", *options, **environment)
+    yield server
+    stop_server(server)
+
+
+def test_a_stock_server_reports_and_steers(stock):
+    def chat(**fields):
+        return stock.openai.chat.completions.create(
+            model=stock.model, messages=QUESTION, max_tokens=200, temperature=0, **fields
+        )
+
+    before = stock.metrics()
+    (choice,) = chat().choices
+    report = choice.model_extra["reasoning_efficiency"]
+    assert report["baseline"]["source"] == "calibrated"
+    *_, last = chat(stream=True)
+    assert last.choices[0].model_extra["reasoning_efficiency"] == report
+
+    steered = chat(extra_body={"max_reasoning_steps": 1})
+    assert steered.choices[0].model_extra["reasoning_efficiency"]["steps"] <= 1
+    assert report["tokens"]["reasoning"] <= CAP + 2  # both tags
+
+    after = stock.metrics()
+    gained = {name: after[name] - before[name] for name in after if name in before}
+    assert gained["stepgrpo_completion_tokens_count"] == 3
+    (efficiency,) = httpx.get(f"{stock.url}/v1/efficiency").json()["data"]
+    assert (efficiency["model"], efficiency["requests"]) == (stock.model, 3)
+    assert httpx.get(f"{stock.url}/ready").status_code == 200
