@@ -12,6 +12,7 @@ from server.engine import MeteredEngine
 from server.exit_control import ExitLimits
 from server.routes import efficiency_routes
 from server.settings import ServerSettings
+from server.web import WebPage, web_routes
 
 REASONING_PARSERS = {("<think>", "</think>"): "qwen3"}
 """By thinking tags, vLLM's parser that splits ``message.reasoning`` off; others need ``--reasoning-parser``. None for a
@@ -63,6 +64,7 @@ async def _serve(arguments: Namespace, settings: ServerSettings, checkpoint: Ser
         metered = metered_engine(engine, name, checkpoint, ExitLimits.of(settings))
         app = await vllm.build_app(arguments, metered)
         extend(app, metered)
+        app.include_router(web_routes(WebPage(markers=checkpoint.markers, compare_url=settings.compare_url)))
         print(f"ready: model {name} at {url}/v1, metrics at {url}/metrics", flush=True)
         stopped = await vllm.serve_http(app, socket, arguments)
         died = metered.errored and not metered.draining
