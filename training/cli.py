@@ -1,6 +1,6 @@
 """``stepgrpo train`` and ``stepgrpo eval``."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -10,23 +10,16 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from training.progress import StageCallback, StepCallback
 from training.recipe import Recipe, RecipeError, load_recipe
 
 app = typer.Typer(no_args_is_help=True)
 console = Console()
 SHOWN = ("loss", "reward", "accuracy", "completion_tokens", "steps")
 
-StepCallback = Callable[[int, int, Mapping[str, float]], None]
-StageCallback = Callable[[str], StepCallback]
-
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.")
 ]
-
-
-@app.callback()
-def commands() -> None:
-    """Train and evaluate."""
 
 
 @app.command()

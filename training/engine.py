@@ -7,52 +7,15 @@ works because the engine is built with plain linear layers instead.
 
 import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-Finish = Literal["stop", "length", "eos"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How tokens are drawn. ``temperature`` 0 is greedy."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-
-
-GREEDY = Sampling(temperature=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One continuation to sample: of ``tokens``, until a ``stop`` string, ``max_tokens`` or the end of sequence."""
-
-    tokens: Sequence[int]
-    max_tokens: int
-    sampling: Sampling
-    stop: tuple[str, ...] = ()
-    with_logprobs: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What came back: ``tokens`` include those of the stop string, ``text`` ends before it.
-
-    ``logprobs[i]`` is the log-probability of the most likely token at position i (empty unless asked for).
-    """
-
-    tokens: tuple[int, ...]
-    text: str
-    finish: Finish
-    stop: str | None
-    logprobs: tuple[float, ...]
+from training.sampler import Completion, Finish, Request
 
 
 class Engine:
@@ -97,7 +60,6 @@ class Engine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        request_id = str(next(self._ids))
         parameters = SamplingParams(
             temperature=request.sampling.temperature,
             top_p=request.sampling.top_p,
@@ -107,39 +69,24 @@ class Engine:
             output_kind=RequestOutputKind.FINAL_ONLY,
             skip_special_tokens=False,
         )
-        self._engine.add_request(request_id, {"prompt_token_ids": list(request.tokens)}, parameters)
-        return request_id
+        return self._add(request.tokens, parameters)
 
     def step(self) -> Iterator[tuple[str, Completion]]:
         """Run one engine step and yield the requests that finished in it."""
-        for output in self._engine.step():
-            if output.finished:
-                yield output.request_id, _completion(output.outputs[0])
-
-    def generate(self, requests: Iterable[Request]) -> list[Completion]:
-        """Sample all requests and return their completions in order."""
-        order = [self.submit(request) for request in requests]
-        done: dict[str, Completion] = {}
-        while self.busy:
-            done.update(self.step())
-        return [done[request_id] for request_id in order]
+        for output in self._finished():
+            yield output.request_id, _completion(output.outputs[0])
 
     def token_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probability of every token after the first, per sequence, under the engine's current weights."""
         from vllm import SamplingParams
 
+        parameters = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
+        order = [self._add(tokens, parameters) for tokens in sequences]
         scores: dict[str, list[float]] = {}
-        order = []
-        for tokens in sequences:
-            request_id = str(next(self._ids))
-            parameters = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
-            self._engine.add_request(request_id, {"prompt_token_ids": list(tokens)}, parameters)
-            order.append(request_id)
         while self.busy:
-            for output in self._engine.step():
-                if output.finished:
-                    entries = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
-                    scores[output.request_id] = [entry[token].logprob for token, entry in entries]
+            for output in self._finished():
+                entries = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
+                scores[output.request_id] = [entry[token].logprob for token, entry in entries]
         return [scores[request_id] for request_id in order]
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
@@ -159,6 +106,14 @@ class Engine:
         del self._engine
         cleanup_dist_env_and_memory()
         gc.collect()
+
+    def _add(self, tokens: Sequence[int], parameters: Any) -> str:
+        request_id = str(next(self._ids))
+        self._engine.add_request(request_id, {"prompt_token_ids": list(tokens)}, parameters)
+        return request_id
+
+    def _finished(self) -> Iterator[Any]:
+        return (output for output in self._engine.step() if output.finished)
 
 
 def _completion(output: Any) -> Completion:

@@ -9,9 +9,11 @@ import numpy as np
 from scipy.stats import spearmanr
 from transformers import AutoTokenizer
 
-from training.engine import Engine, Request, Sampling
+from training.chat import chat_tokens
+from training.engine import Engine
 from training.grading import Grade, grade
 from training.problems import GUESS_AND_CHECK, Problem
+from training.sampler import Request, Sampler, Sampling, generate
 
 _CONCLUSION = re.compile(r"So (\d+)\.")
 
@@ -68,19 +70,14 @@ def measure(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     engine = Engine(folder, max_model_len=max_tokens + 256)
     try:
-        prompts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": problem.question}], add_generation_prompt=True, return_dict=False
-            )
-            for problem in questions
-        ]
+        prompts = [chat_tokens(tokenizer, problem.question) for problem in questions]
         return [_answer_all(engine, folder.name, questions, prompts, s, markers, max_tokens) for s in samplings]
     finally:
         engine.close()
 
 
 def _answer_all(
-    engine: Engine,
+    engine: Sampler,
     name: str,
     questions: Sequence[Problem],
     prompts: Sequence[list[int]],
@@ -88,7 +85,7 @@ def _answer_all(
     markers: Sequence[str],
     max_tokens: int,
 ) -> Measured:
-    completions = engine.generate([Request(prompt, max_tokens, sampling) for prompt in prompts])
+    completions = generate(engine, [Request(prompt, max_tokens, sampling) for prompt in prompts])
     outcomes = []
     for problem, completion in zip(questions, completions, strict=True):
         finish = "length" if completion.finish == "length" else "stop"

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,22 +22,25 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from trl import GRPOConfig, GRPOTrainer
 
 from reasoning import ExitPolicyConfig
-from training.engine import Engine, Sampling
+from training.chat import chat_tokens
+from training.engine import Engine
 from training.grading import grade
 from training.problems import problems
+from training.progress import StepCallback
 from training.recipe import Recipe
 from training.rewards import step_aware_relative_reward
 from training.rollout import Rollout, plain_rollouts, truncated_rollouts
+from training.sampler import Sampling
 from training.sync import synchronise
-from training.tokenizer import ANSWER_PROMPT, THINK
 
-Progress = Callable[[int, int, Mapping[str, float]], None]
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "TRL currently supports vLLM")  # its own vLLM modes are not used
+    from trl import GRPOConfig, GRPOTrainer
 
 
-def train_step_grpo(recipe: Recipe, base: Path, output: Path, *, seed: int, on_step: Progress) -> None:
+def train_step_grpo(recipe: Recipe, base: Path, output: Path, *, seed: int, on_step: StepCallback) -> None:
     """Post-train the checkpoint in ``base`` and write the tuned one to ``output``.
 
     Args:
@@ -128,7 +132,7 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
 
     path: Path
     steps: int
-    on_step: Progress
+    on_step: StepCallback
     rollout: dict[str, float] = field(default_factory=dict)
     guard_sequences: list[list[int]] = field(default_factory=list)
     step: int = 0
@@ -162,8 +166,6 @@ def _rollout_function(
     sampling = Sampling(settings.temperature, settings.top_p)
     config = ExitPolicyConfig(
         markers=recipe.markers,
-        think=THINK,
-        answer_prompt=ANSWER_PROMPT,
         threshold=settings.threshold,
         max_probes=settings.max_probes,
         probe_tokens=settings.probe_tokens,
@@ -175,9 +177,7 @@ def _rollout_function(
     def rollout(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
         difference = synchronise(engine, trainer.model, log.guard_sequences)
         started = time.perf_counter()
-        prompt_ids = [
-            tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False) for prompt in prompts
-        ]
+        prompt_ids = [chat_tokens(tokenizer, prompt[0]["content"]) for prompt in prompts]
         if settings.truncate:
             rollouts = truncated_rollouts(engine, tokenizer, prompt_ids, config, sampling)
         else:

@@ -1,6 +1,5 @@
 """The whole story of a recipe: a base model, its Step-GRPO checkpoint, and both measured on the same questions."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,22 +18,18 @@ from reasoning import (
     ThinkTags,
     TokenSummary,
 )
-from training.engine import GREEDY, Sampling
 from training.evaluation import Measured, compare, measure
 from training.grpo import train_step_grpo
 from training.problems import Split, take
+from training.progress import StageCallback
 from training.recipe import Recipe
 from training.report import Pair, write_report
+from training.sampler import GREEDY, Sampling
 from training.sft import train_base
-from training.tokenizer import THINK
 from training.trials import trial_answers
 
 BASE, TUNED, REPORT = "base", "step-grpo", "report"
 MAX_TRIAL_QUESTIONS = 400
-
-StepCallback = Callable[[int, int, Mapping[str, float]], None]
-StageCallback = Callable[[str], StepCallback]
-"""Called at the start of a stage with its name; returns what to call after each of its steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,7 @@ def calibrate(recipe: Recipe, folders: Folders, on_stage: StageCallback, split: 
         done(len(measured), 3, {})
     shown = measured[0][0]
     few = Measured(shown.name, shown.sampling, shown.outcomes[:MAX_TRIAL_QUESTIONS])
-    trials = trial_answers(folders.base, few)
+    trials = trial_answers(folders.base, few, recipe.rollout.probe_tokens)
     done(3, 3, {})
     labels = [f"T={sampled.temperature:g}, top-p {sampled.top_p:g}", "greedy"]
     pairs = [Pair(label, base, tuned) for label, base, tuned in zip(labels, *measured, strict=True)]
@@ -111,7 +106,7 @@ def _card(recipe: Recipe, algorithm: str, calibration: Calibration | None) -> St
     return StepGrpoCard(
         algorithm=algorithm,
         base_model=f"stepgrpo-{recipe.name}-{BASE}",
-        think=ThinkTags(start=THINK[0], end=THINK[1]),
+        think=ThinkTags(),
         markers=recipe.markers,
         answer_prompt=ANSWER_PROMPT,
         recipe=RecipeRef(name=recipe.name, digest=recipe.digest),

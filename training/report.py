@@ -45,25 +45,20 @@ class Pair:
         return compare(self.base, self.tuned)
 
 
-@dataclass(frozen=True, slots=True)
-class TrialTable:
-    """Trial answers of the base before and after they are justified, per group of families."""
-
-    rows: Mapping[str, tuple[TrialSummary, TrialSummary]]
+TrialTable = Mapping[str, tuple[TrialSummary, TrialSummary]]
+"""Trial answers per group of families: those not yet justified, and those that are."""
 
 
 def trial_table(trials: Sequence[Trial], threshold: float) -> TrialTable:
-    """Summaries for chains and for guess and check: (not yet justified, justified)."""
+    """Summaries for chains and for guess and check."""
     groups = {"chains": ("chain",), "guess and check": GUESS_AND_CHECK}
-    return TrialTable(
-        {
-            name: (
-                summarise_trials([t for t in trials if t.family in families and not t.justified], threshold),
-                summarise_trials([t for t in trials if t.family in families and t.justified], threshold),
-            )
-            for name, families in groups.items()
-        }
-    )
+    return {
+        name: (
+            summarise_trials([t for t in trials if t.family in families and not t.justified], threshold),
+            summarise_trials([t for t in trials if t.family in families and t.justified], threshold),
+        )
+        for name, families in groups.items()
+    }
 
 
 def write_report(
@@ -71,7 +66,7 @@ def write_report(
 ) -> None:
     """Write ``report.json``, ``report.md`` and the plots to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = trial_table(trials, threshold) if trials else None
+    table = trial_table(trials, threshold) if trials else {}
     (folder / "report.json").write_text(json.dumps(_as_json(pairs, table), indent=2) + "\n")
     (folder / "report.md").write_text(_as_markdown(pairs, table, threshold))
     _plot_exits(folder / "exits.png", pairs[0])
@@ -82,7 +77,7 @@ def write_report(
         _plot_training(folder / "training.png", [json.loads(line) for line in log.read_text().splitlines()])
 
 
-def _as_json(pairs: Sequence[Pair], table: TrialTable | None) -> dict[str, object]:
+def _as_json(pairs: Sequence[Pair], table: TrialTable) -> dict[str, object]:
     return {
         "pairs": {
             pair.label: {
@@ -94,8 +89,7 @@ def _as_json(pairs: Sequence[Pair], table: TrialTable | None) -> dict[str, objec
             for pair in pairs
         },
         "trial_answers": {
-            name: {"unjustified": asdict(before), "justified": asdict(after)}
-            for name, (before, after) in (table.rows if table else {}).items()
+            name: {"unjustified": asdict(before), "justified": asdict(after)} for name, (before, after) in table.items()
         },
     }
 
@@ -119,7 +113,7 @@ def _summary(measured: Measured) -> dict[str, object]:
     }
 
 
-def _as_markdown(pairs: Sequence[Pair], table: TrialTable | None, threshold: float) -> str:
+def _as_markdown(pairs: Sequence[Pair], table: TrialTable, threshold: float) -> str:
     lines = ["# Evaluation", "", "| sampling | checkpoint | accuracy | tokens | steps |", "|---|---|---|---|---|"]
     for pair in pairs:
         for measured in (pair.base, pair.tuned):
@@ -152,7 +146,7 @@ def _as_markdown(pairs: Sequence[Pair], table: TrialTable | None, threshold: flo
             "| problems | answer justified | trials | confidence | accuracy | accepted | accuracy of accepted |",
             "|---|---|---|---|---|---|---|",
         ]
-        for name, summaries in table.rows.items():
+        for name, summaries in table.items():
             for justified, s in zip(("not yet", "yes"), summaries, strict=True):
                 lines.append(
                     f"| {name} | {justified} | {s.count} | {s.confidence:.3f} | {s.accuracy:.3f} | {s.accepted:.1%}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from reasoning import Action, Answer, ExitPolicy, ExitPolicyConfig, Finish, Probe, Probed, Sampled, Think
-from training.engine import GREEDY, Completion, Engine, Request, Sampling
+from training.sampler import GREEDY, Completion, Request, Sampler, Sampling, finished, generate
 
 JUNCTION = 8
 
@@ -37,14 +37,14 @@ class Rollout:
 
 
 def plain_rollouts(
-    engine: Engine,
+    engine: Sampler,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[list[int]],
     max_tokens: int,
     sampling: Sampling,
 ) -> list[Rollout]:
     """Ordinary sampling: one request per prompt, nothing forced."""
-    completions = engine.generate([Request(prompt, max_tokens, sampling) for prompt in prompts])
+    completions = generate(engine, [Request(prompt, max_tokens, sampling) for prompt in prompts])
     rollouts = []
     for completion in completions:
         ids = list(completion.tokens)
@@ -53,7 +53,7 @@ def plain_rollouts(
 
 
 def truncated_rollouts(
-    engine: Engine,
+    engine: Sampler,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[list[int]],
     config: ExitPolicyConfig,
@@ -78,10 +78,9 @@ def truncated_rollouts(
 
     for sample in samples:
         advance(sample, sample.policy.start())
-    while engine.busy:
-        for request_id, completion in engine.step():
-            sample = running.pop(request_id)
-            advance(sample, sample.policy.advance(sample.receive(completion)))
+    for request_id, completion in finished(engine):
+        sample = running.pop(request_id)
+        advance(sample, sample.policy.advance(sample.receive(completion)))
     return [sample.finished() for sample in samples]
 
 

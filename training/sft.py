@@ -6,7 +6,7 @@ so the likelihood makes the model's confidence match its chance to be right, low
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,16 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from reasoning import ANSWER_PROMPT
+from reasoning.segmenter import DEFAULT_TAGS
+from training.chat import chat_text
 from training.model import build_model
 from training.problems import Problem, problems
+from training.progress import StepCallback
 from training.recipe import Recipe, SftSettings
-from training.tokenizer import ANSWER_PROMPT, END_OF_TURN, THINK, build_tokenizer
+from training.tokenizer import END_OF_TURN, build_tokenizer
 from training.traces import DRILL, Habits, answer_text, write_trace
 
-Progress = Callable[[int, int, Mapping[str, float]], None]
 POOL = 512
 IGNORED = -100
 
@@ -33,7 +36,7 @@ class Example:
     learned_from: int
 
 
-def train_base(recipe: Recipe, output: Path, *, seed: int, on_step: Progress) -> None:
+def train_base(recipe: Recipe, output: Path, *, seed: int, on_step: StepCallback) -> None:
     """Train the base model from scratch and write it, with its tokenizer, to ``output``.
 
     Args:
@@ -108,18 +111,19 @@ def _example(
 ) -> Example:
     """A whole trace, or (with probability ``cut_share``) one closed early at a random step."""
     trace = write_trace(problem, rng, habits)
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": problem.question}], add_generation_prompt=True, tokenize=False
-    )
+    prompt = chat_text(tokenizer, problem.question)
     if rng.random() >= cut_share:
-        shown, learned = "", f"{THINK[0]}\n{trace.thinking}\n{THINK[1]}\n\n{answer_text(trace.answer)}{END_OF_TURN}"
+        shown, learned = (
+            "",
+            f"{DEFAULT_TAGS[0]}\n{trace.thinking}\n{DEFAULT_TAGS[1]}\n\n{answer_text(trace.answer)}{END_OF_TURN}",
+        )
     else:
         last = 1 if rng.random() < 0.4 else rng.randint(1, len(trace.steps))
-        shown = f"{THINK[0]}\n" + "\n".join(trace.steps[:last])
+        shown = f"{DEFAULT_TAGS[0]}\n" + "\n".join(trace.steps[:last])
         if rng.random() < 0.5:
-            shown, learned = shown + ANSWER_PROMPT, f"{{{problem.answer}}}{THINK[1]}"
+            shown, learned = shown + ANSWER_PROMPT, f"{{{problem.answer}}}{DEFAULT_TAGS[1]}"
         else:
-            shown, learned = f"{shown}\n{THINK[1]}\n\n", answer_text(problem.answer) + END_OF_TURN
+            shown, learned = f"{shown}\n{DEFAULT_TAGS[1]}\n\n", answer_text(problem.answer) + END_OF_TURN
     context = tokenizer.encode(prompt + shown)
     return Example(context + tokenizer.encode(learned), len(context))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from training.engine import Engine
+from training.sampler import Sampler
 
 TOLERANCE = 1e-3
 
@@ -15,7 +15,7 @@ class SyncError(RuntimeError):
 
 
 def synchronise(
-    engine: Engine, model: nn.Module, probe: Sequence[Sequence[int]] = (), *, tolerance: float = TOLERANCE
+    engine: Sampler, model: nn.Module, probe: Sequence[Sequence[int]] = (), *, tolerance: float = TOLERANCE
 ) -> float:
     """Give the trainer's weights to the engine and check the outcome on ``probe`` sequences (token ids).
 
@@ -36,7 +36,7 @@ def synchronise(
     return difference
 
 
-def logprob_difference(engine: Engine, model: nn.Module, sequences: Sequence[Sequence[int]]) -> float:
+def logprob_difference(engine: Sampler, model: nn.Module, sequences: Sequence[Sequence[int]]) -> float:
     """Largest absolute difference between the two models' log-probabilities of the same tokens, in nats."""
     largest = 0.0
     for tokens, scored in zip(sequences, engine.token_logprobs(sequences), strict=True):

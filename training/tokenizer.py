@@ -7,11 +7,11 @@ from itertools import islice
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from reasoning import ANSWER_PROMPT
+from reasoning.segmenter import DEFAULT_TAGS
 from training.problems import problems
 from training.traces import Habits, answer_text, write_trace
 
-THINK = ("<think>", "</think>")
-ANSWER_PROMPT = "\n**Final Answer**\n\\boxed"
 END_OF_TURN = "<|im_end|>"
 PADDING = "<|endoftext|>"
 VOCABULARY = 768
@@ -19,15 +19,15 @@ VOCABULARY = 768
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{%- set content = message.content %}"
-    "{%- if message.role == 'assistant' and '</think>' in content %}"
-    "{%- set content = content.split('</think>')[-1].lstrip('\\n') %}"
+    "{%- if message.role == 'assistant' and '" + DEFAULT_TAGS[1] + "' in content %}"
+    "{%- set content = content.split('" + DEFAULT_TAGS[1] + "')[-1].lstrip('\\n') %}"
     "{%- endif %}"
     "{{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' }}"
     "{%- endfor %}"
     "{%- if add_generation_prompt %}"
     "{{- '<|im_start|>assistant\\n' }}"
     "{%- if enable_thinking is defined and enable_thinking is false %}"
-    "{{- '<think>\\n\\n</think>\\n\\n' }}"
+    "{{- '" + "\\n\\n".join(DEFAULT_TAGS) + "\\n\\n' }}"
     "{%- endif %}"
     "{%- endif %}"
 )
@@ -49,7 +49,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_corpus(), trainer)
-    tokenizer.add_tokens(list(THINK))
+    tokenizer.add_tokens(list(DEFAULT_TAGS))
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END_OF_TURN, pad_token=PADDING, model_max_length=2048
     )

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from transformers import AutoTokenizer
 
-from reasoning import answer_confidence, answers_equal, boxed_answer
-from training.engine import GREEDY, Engine, Request
+from reasoning import ANSWER_PROMPT, answer_confidence, answers_equal, boxed_answer
+from reasoning.segmenter import DEFAULT_TAGS
+from training.chat import chat_text
+from training.engine import Engine
 from training.evaluation import Measured, Outcome
-from training.tokenizer import ANSWER_PROMPT, THINK
-
-PROBE_TOKENS = 20
+from training.sampler import GREEDY, Request, generate
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,18 @@ class Trial:
     correct: bool
 
 
-def trial_answers(folder: Path, measured: Measured) -> list[Trial]:
-    """Ask for a greedy trial answer after every step of every measured trace, as the rollout would."""
+def trial_answers(folder: Path, measured: Measured, probe_tokens: int) -> list[Trial]:
+    """Ask for a greedy trial answer of at most ``probe_tokens`` after every step of every measured trace."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     cuts = [(outcome, step) for outcome in measured.outcomes for step in range(1, len(outcome.grade.trace.steps) + 1)]
     engine = Engine(folder, max_model_len=1024)
     try:
         requests = []
         for outcome, step in cuts:
-            prompt = tokenizer.apply_chat_template(
-                [{"role": "user", "content": outcome.problem.question}], add_generation_prompt=True, tokenize=False
-            )
-            context = tokenizer.encode(prompt + _shown(outcome, step) + ANSWER_PROMPT)
-            requests.append(Request(context, PROBE_TOKENS, GREEDY, (THINK[1],), with_logprobs=True))
-        completions = engine.generate(requests)
+            prompt = chat_text(tokenizer, outcome.problem.question)
+            context = tokenizer.encode(prompt + _shown(outcome, step) + ANSWER_PROMPT, add_special_tokens=False)
+            requests.append(Request(context, probe_tokens, GREEDY, DEFAULT_TAGS[1:], with_logprobs=True))
+        completions = generate(engine, requests)
     finally:
         engine.close()
     trials = []
@@ -63,15 +61,14 @@ def trial_answers(folder: Path, measured: Measured) -> list[Trial]:
 
 def _shown(outcome: Outcome, step: int) -> str:
     steps = outcome.grade.trace.steps[:step]
-    return THINK[0] + "".join(part.text for part in steps).rstrip("\n")
+    return DEFAULT_TAGS[0] + "".join(part.text for part in steps).rstrip("\n")
 
 
 def _justified(outcome: Outcome, step: int) -> bool:
     if outcome.problem.family != "chain":
         return step >= outcome.problem.needed
-    numbers = outcome.grade.trace.steps[step - 1].text.replace(",", ".").rstrip(". \n").split(".")[-1].split()
     verdict = outcome.grade.trace.steps[step - 1].text
-    return verdict.split(", not ")[0].rstrip(". \n").endswith(f" {outcome.problem.answer}") and bool(numbers)
+    return verdict.split(", not ")[0].rstrip(". \n").endswith(f" {outcome.problem.answer}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ PRELUDE = """
 import json, sys
 from pathlib import Path
 import torch
-from training.engine import GREEDY, Engine, Request, Sampling
+from training.engine import Engine
+from training.sampler import GREEDY, Request, Sampling, generate
 from training.model import build_model
 from training.tokenizer import build_tokenizer
 
@@ -59,7 +60,7 @@ def test_the_engine_follows_the_trainers_weights(tmp_path):
         apart = logprob_difference(engine, first, sequences)
         after = synchronise(engine, first, sequences)
         prompt = sequences[0]
-        greedy = engine.generate([Request(prompt, 30, GREEDY)])[0].tokens
+        greedy = generate(engine, [Request(prompt, 30, GREEDY)])[0].tokens
         ours = first.generate(torch.tensor([prompt]), max_new_tokens=30, do_sample=False)[0, len(prompt):].tolist()
         print(json.dumps({"before": before, "apart": apart, "after": after, "same": list(greedy) == ours}))
         """,

@@ -1,9 +1,9 @@
 import pytest
 
-from training.engine import Sampling
 from training.evaluation import Measured, Outcome, adaptivity, compare, repair_shares
 from training.grading import grade
 from training.problems import Problem
+from training.sampler import Sampling
 
 
 def outcome(family, text, answer="4", needed=1, tokens=10):

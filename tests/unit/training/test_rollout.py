@@ -5,8 +5,8 @@ from collections import deque
 import pytest
 
 from reasoning import ExitPolicyConfig
-from training.engine import Completion, Sampling
 from training.rollout import cut_at, plain_rollouts, truncated_rollouts
+from training.sampler import Completion, Sampling
 from training.tokenizer import END_OF_TURN, build_tokenizer
 
 CONFIG = ExitPolicyConfig(markers=("Wait", "Alternatively"), total_tokens=400, thinking_tokens=360)
@@ -34,11 +34,6 @@ class ScriptedEngine:
         self.queue.append((str(len(self.requests)), request))
         return str(len(self.requests))
 
-    def generate(self, requests):
-        for request in requests:
-            self.submit(request)
-        return [completion for _, completion in iter_all(self)]
-
     def step(self):
         request_id, request = self.queue.popleft()
         yield request_id, self.trial() if request.with_logprobs else self.continued(request)
@@ -56,11 +51,6 @@ class ScriptedEngine:
             return Completion(tuple(self.tokenizer.encode(rest + END_OF_TURN)), rest, "eos", None, ())
         at, stop = min(ends)
         return Completion(tuple(self.tokenizer.encode(rest[: at + len(stop)])), rest[:at], "stop", stop, ())
-
-
-def iter_all(engine):
-    while engine.busy:
-        yield from engine.step()
 
 
 def roll(tokenizer, script, trials=(), config=CONFIG):

@@ -2,9 +2,11 @@ import random
 
 import pytest
 
+from reasoning import ANSWER_PROMPT
+from reasoning.segmenter import DEFAULT_TAGS
 from training.problems import take
 from training.sft import IGNORED, _collate, _example
-from training.tokenizer import ANSWER_PROMPT, THINK, build_tokenizer
+from training.tokenizer import build_tokenizer
 from training.traces import DRILL
 
 
@@ -24,7 +26,7 @@ def test_any_text_survives(tokenizer, text):
 
 
 def test_tags_are_single_tokens_that_are_never_skipped(tokenizer):
-    for tag in THINK:
+    for tag in DEFAULT_TAGS:
         ids = tokenizer.encode(tag)
         assert len(ids) == 1
         assert tokenizer.decode(ids, skip_special_tokens=True) == tag
@@ -52,7 +54,7 @@ def test_a_trace_cut_early_teaches_the_true_answer_only(tokenizer):
         example = _example(tokenizer, problem, DRILL, 1.0, random.Random(seed))
         taught.add(tokenizer.decode(example.tokens[example.learned_from :]))
         shown = tokenizer.decode(example.tokens[: example.learned_from])
-        assert shown.endswith((ANSWER_PROMPT, f"{THINK[1]}\n\n"))
+        assert shown.endswith((ANSWER_PROMPT, f"{DEFAULT_TAGS[1]}\n\n"))
     assert taught == {
         f"{{{problem.answer}}}</think>",
         f"The answer is \\boxed{{{problem.answer}}}.<|im_end|>",
