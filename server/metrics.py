@@ -52,6 +52,12 @@ class EfficiencyMetrics:
             "Tokens of the answers given, by the source of the baseline that they are compared with.",
             "source",
         )
+        self._calibrated_savings = Gauge(
+            "stepgrpo_calibration_savings_ratio",
+            "Share of the base model's tokens saved in the checkpoint's calibration: its mean and 95 % interval.",
+            ("model_name", "bound"),
+            registry=registry,
+        )
         self._shadow_requests = counter(
             "stepgrpo_shadow_requests_total", "Requests replayed on the base model.", "outcome"
         )
@@ -84,6 +90,10 @@ class EfficiencyMetrics:
                 self._baseline_tokens.labels(model, source)
         for outcome in SHADOW_OUTCOMES:
             self._shadow_requests.labels(model, outcome)
+        if card and card.calibration:
+            ratio = card.calibration.savings_ratio
+            for bound, value in (("lower", ratio.ci95[0]), ("mean", ratio.mean), ("upper", ratio.ci95[1])):
+                self._calibrated_savings.labels(model, bound).set(value)
         algorithm, base, recipe = (card.algorithm, card.base_model, card.recipe.name) if card else ("", "", "")
         self._checkpoint_info.labels(model, algorithm, base, recipe).set(1)
 

@@ -35,6 +35,13 @@ def test_what_is_served_is_published(bench):
     assert build[0].samples[0].value == 1
 
 
+def test_the_calibration_is_published_with_its_interval(bench):
+    bounds = {
+        bound: bench.value("stepgrpo_calibration_savings_ratio", bound=bound) for bound in ("lower", "mean", "upper")
+    }
+    assert bounds["lower"] <= bounds["mean"] == 0.32 <= bounds["upper"]
+
+
 async def test_a_calibrated_answer(bench):
     await bench.run(bench.output((0, TEXT, "length")))
     words = bench.words
