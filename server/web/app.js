@@ -115,7 +115,7 @@ async function ask(event) {
   const outcomes = await Promise.all(lanes.map((lane) => lane.ask(body, asking.signal)));
   asking = null;
   busy(false);
-  const difference = lanes.length === 2 ? compared(...lanes) : "";
+  const difference = lanes.length === 2 ? compared(lanes) : "";
   write(byId("difference"), difference);
   write(byId("status"), [...outcomes, difference].join(" "));
   if (lanes.some((lane) => lane.error?.status === 401)) byId("keys").open = true;

@@ -4,7 +4,7 @@ import { Answer } from "./answer.js";
 import { ApiError } from "./api.js";
 import { Bar } from "./bar.js";
 import { element, write } from "./dom.js";
-import { count, percent, tenth, whole } from "./format.js";
+import { count, percent, whole } from "./format.js";
 
 export class Lane {
   /**
@@ -123,6 +123,7 @@ export class Lane {
     write(this.find(".tokens"), whole(answer.tokens));
     write(this.find(".count"), whole(answer.steps.length));
     write(this.find(".ratio"), this.#saved());
+    this.find(".ratio").classList.toggle("unknown", answer.report?.savings_ratio == null);
     this.bar.show(answer);
   }
 
@@ -179,16 +180,15 @@ export class Lane {
 }
 
 /** Tokens of two finished answers to one question, in words; nothing as long as they can't be compared. */
-export function compared(first, second) {
-  const both = [first, second].map((lane) => lane.answer?.finish && !lane.error && !lane.stopped);
-  if (!both.every(Boolean)) return "";
-  const [here, there] = [first.answer.tokens, second.answer.tokens];
-  const names = `${first.name} ${whole(here)}, ${second.name} ${whole(there)}`;
-  if (here === there) return `Tokens for this question: ${names}. No difference.`;
-  const [less, more] = here < there ? [first, second] : [second, first];
-  const times = more.answer.tokens / less.answer.tokens;
-  return `Tokens for this question: ${names}. ${less.name} took ${percent(1 - 1 / times)} fewer` +
-    ` (${tenth(times)} times less).`;
+export function compared(lanes) {
+  if (!lanes.every((lane) => lane.answer?.finish && !lane.error && !lane.stopped)) return "";
+  const [first, second] = lanes.map((lane) => lane.target.model);
+  const names = first === second ? lanes.map((lane) => lane.name) : [first, second];
+  const tokens = lanes.map((lane) => lane.answer.tokens);
+  const figures = `Tokens for this question: ${names[0]} ${whole(tokens[0])}, ${names[1]} ${whole(tokens[1])}.`;
+  if (tokens[0] === tokens[1]) return `${figures} No difference.`;
+  const less = tokens[0] < tokens[1] ? 0 : 1;
+  return `${figures} ${names[less]} took ${percent(1 - tokens[less] / tokens[1 - less])} fewer.`;
 }
 
 function stepElement(number) {

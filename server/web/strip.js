@@ -87,8 +87,9 @@ class Row {
     this.points = this.points.slice(-POINTS);
     this.last = { answers, total };
     const top = Math.max(...this.points);
-    const at = (value, index) => `${(index / (POINTS - 1)) * WIDTH},${HEIGHT - 2 - (value / top) * (HEIGHT - 4)}`;
     const shown = this.points.length === 1 ? [this.points[0], this.points[0]] : this.points;
+    const at = (value, index) =>
+      `${(index / (shown.length - 1)) * WIDTH},${HEIGHT - 2 - (value / top) * (HEIGHT - 4)}`;
     this.line.setAttribute("points", shown.map(at).join(" "));
   }
 }

@@ -1,0 +1,101 @@
+"""A real headless Chromium, the page of the real server, and a scripted server for what that one never says."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from lane import Lane
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from pydantic import HttpUrl
+from real_server import Server
+from scripted_server import ScriptedServer
+
+from server.web import WebPage
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+EXPECTED = ("Failed to load resource", "net::ERR_")
+"""What the browser itself says of a refused request."""
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """``CHROMIUM``, else the one on the path."""
+    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if executable is None:
+        missing = "no browser: install Debian's chromium, or set CHROMIUM to the path of one"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the browser complains of; a test that expects something takes it out."""
+    return []
+
+
+@pytest.fixture
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A fresh profile."""
+    context = await browser.new_context()
+    context.set_default_timeout(30_000)
+    yield context
+    await context.close()
+
+
+@pytest.fixture
+async def page(context: BrowserContext, complaints: list[str]) -> AsyncIterator[Page]:
+    """A tab in which no script may fail, nor anything break the Content-Security-Policy."""
+    page = await context.new_page()
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type == "error" and not any(known in message.text for known in EXPECTED):
+            complaints.append(message.text)
+
+    page.on("console", note)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    assert complaints == []
+
+
+@pytest.fixture
+def lane(page: Page) -> Lane:
+    """The first answer."""
+    return Lane(page.get_by_role("region", name="Answer", exact=True))
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedServer]:
+    """A server that says what a test tells it to."""
+    with ScriptedServer().running() as server:
+        yield server
+
+
+@pytest.fixture
+def scripted_beside_real(server: Server) -> Iterator[ScriptedServer]:
+    """A scripted server whose page offers the real server as the second one."""
+    scripted = ScriptedServer()
+    scripted.page = WebPage(markers=("Wait",), compare_url=HttpUrl(server.url))
+    with scripted.running() as running:
+        yield running
+
+
+@pytest.fixture
+def second_scripted() -> Iterator[tuple[ScriptedServer, ScriptedServer]]:
+    """A scripted server whose page offers another one as the second; returns both."""
+    with ScriptedServer().running() as other:
+        scripted = ScriptedServer()
+        scripted.page = WebPage(markers=("Wait",), compare_url=HttpUrl(other.url))
+        with scripted.running() as running:
+            yield running, other
