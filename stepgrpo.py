@@ -19,7 +19,10 @@ class Command(NamedTuple):
 COMMANDS = {
     "serve": Command("server.cli", "Serve a checkpoint and report the steps, exit and savings of every answer."),
     "train": Command("training.cli", "Train a recipe: a base model and its Step-GRPO checkpoint."),
+    "bench": Command("loadtests.bench_serve", "Measure the server against vLLM's own, side by side."),
     "eval": Command("training.cli", "Measure base and tuned checkpoint on the same held-out questions."),
+    "ask": Command("clients.cli", "Ask a server and see the thinking step by step, its exit and savings."),
+    "compare": Command("clients.cli", "Ask two servers the same questions and see what the tuned model saves."),
 }
 
 

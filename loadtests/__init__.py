@@ -1,0 +1,1 @@
+"""Load tests over HTTP, and the benchmark against vLLM's own server."""

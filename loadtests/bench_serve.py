@@ -1,0 +1,91 @@
+"""``stepgrpo bench serve``: our server against vLLM's own, side by side in one run."""
+
+import asyncio
+from contextlib import nullcontext
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from loadtests.bench_serve_load import Load, LoadError, Measured, run_load
+from loadtests.bench_serve_report import LEAST_THROUGHPUT, MOST_FIRST, Pair, Row, row_of, table_of
+from loadtests.bench_serve_servers import MODEL, both
+
+BUNDLED: Final = Path(__file__).resolve().parent.parent / "checkpoints" / "step-grpo"
+WARM_UP: Final = Load(concurrency=8, requests=16, tokens=16, stream=True)
+
+app = typer.Typer(no_args_is_help=True)
+bench = typer.Typer(no_args_is_help=True)
+app.add_typer(bench, name="bench", help="Measure the server against vLLM's own.")
+
+
+@app.callback()
+def commands() -> None:
+    """Benchmarks."""
+
+
+@bench.callback()
+def benchmarks() -> None:
+    """Benchmarks of the server."""
+
+
+@bench.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder that both serve.")] = BUNDLED,
+    concurrency: Annotated[str, typer.Option(help="Requests in flight, one row each.")] = "1,8,32,128",
+    answers: Annotated[str, typer.Option(help="stream, whole or both.")] = "both",
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs behind each row.")] = 6,
+    requests: Annotated[int, typer.Option(min=1, help="Requests of a run; at least two for each in flight.")] = 48,
+    tokens: Annotated[int, typer.Option(min=1, help="Completion tokens of an answer.")] = 64,
+    urls: Annotated[
+        str, typer.Option(help="OURS,STOCK: URLs of servers that run already, each serving the model as 'bench'.")
+    ] = "",
+    check: Annotated[bool, typer.Option(help="End with status 1 where a ratio is out of bounds.")] = False,
+) -> None:
+    """Measure throughput and time to the first token, ours against vLLM's own server on the same checkpoint.
+
+    Both are started here with the same options; further ones are passed on to both. They are loaded in turns, in
+    changing order, with the same questions. Every answer has the same number of tokens.
+    """
+    if answers not in ("stream", "whole", "both"):
+        raise typer.BadParameter("must be stream, whole or both", param_hint="--answers")
+    try:
+        counts = [int(count) for count in concurrency.split(",")]
+    except ValueError:
+        raise typer.BadParameter("must be whole numbers, as in 1,8", param_hint="--concurrency") from None
+    streams = {"stream": [True], "whole": [False], "both": [True, False]}[answers]
+    loads = [Load(count, max(requests, 2 * count), tokens, stream) for stream, count in product(streams, counts)]
+    running = tuple(urls.split(",")) if urls else None
+    if running is not None and len(running) != 2:
+        raise typer.BadParameter("must be two URLs with a comma between them", param_hint="--urls")
+    try:
+        with nullcontext(running) if running else both(checkpoint, context.args) as servers:
+            rows = asyncio.run(_measure(servers, loads, rounds))
+    except LoadError as error:
+        typer.echo(f"stepgrpo bench serve: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(table_of(rows))
+    failing = [row for row in rows if not row.passes]
+    bounds = f"throughput at least {LEAST_THROUGHPUT} x, p99 of the first token at most {MOST_FIRST} x"
+    typer.echo(f"{len(rows) - len(failing)} of {len(rows)} rows within bounds ({bounds})")
+    if check and failing:
+        raise typer.Exit(1)
+
+
+async def _measure(servers: tuple[str, ...], loads: list[Load], rounds: int) -> list[Row]:
+    for server in servers:
+        await run_load(server, MODEL, WARM_UP, seed=0)
+    return [await _row(servers, load, rounds) for load in loads]
+
+
+async def _row(servers: tuple[str, ...], load: Load, rounds: int) -> Row:
+    pairs: list[Pair] = []
+    for number in range(1, rounds + 1):
+        order = (0, 1) if number % 2 else (1, 0)
+        runs: dict[int, Measured] = {}
+        for which in order:
+            runs[which] = await run_load(servers[which], MODEL, load, seed=number)
+        pairs.append((runs[0], runs[1]))
+    return row_of(load, pairs)

@@ -1,0 +1,125 @@
+"""Closed-loop load on one OpenAI-compatible server: as many requests in flight as asked for, until all are answered."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+
+TIMEOUT_SECONDS = 300
+
+
+class LoadError(Exception):
+    """A server did not answer as it should; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to ask for.
+
+    Attributes:
+        concurrency: requests in flight.
+        requests: in all.
+        tokens: completion tokens of each answer; the model is kept from ending earlier.
+        stream: answers come as streams.
+    """
+
+    concurrency: int
+    requests: int
+    tokens: int
+    stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run of a load.
+
+    Attributes:
+        seconds: from the first request to the last answer.
+        completion_tokens: of all answers, as the server's usage counts them.
+        first: seconds to each answer's first token; to the whole answer where it is no stream.
+    """
+
+    seconds: float
+    completion_tokens: int
+    first: tuple[float, ...]
+
+    @property
+    def throughput(self) -> float:
+        """Completion tokens per second."""
+        return self.completion_tokens / self.seconds
+
+
+async def run_load(url: str, model: str, load: Load, seed: int) -> Measured:
+    """Put a load on a server.
+
+    Args:
+        url: of the server, without ``/v1``.
+        model: to ask for.
+        load: the requests.
+        seed: of the prompts; equal seeds ask equal questions.
+
+    Raises:
+        LoadError: a request failed.
+    """
+    bodies = _bodies(model, load, seed)
+    limits = httpx.Limits(max_connections=load.concurrency, max_keepalive_connections=load.concurrency)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+        first: list[float] = []
+        tokens: list[int] = []
+
+        async def worker() -> None:
+            for body in bodies:
+                took, count = await (_stream if load.stream else _whole)(client, body)
+                first.append(took)
+                tokens.append(count)
+
+        begun = time.perf_counter()
+        try:
+            await asyncio.gather(*(worker() for _ in range(load.concurrency)))
+        except (httpx.HTTPError, KeyError, ValueError) as error:
+            raise LoadError(f"{url} did not answer: {type(error).__name__} {error}") from error
+        seconds = time.perf_counter() - begun
+    return Measured(seconds, sum(tokens), tuple(first))
+
+
+def _bodies(model: str, load: Load, seed: int) -> Iterator[bytes]:
+    """Bodies of all requests; the workers share the iterator. No two prompts begin alike, so none is cached."""
+    for number in range(load.requests):
+        question = f"{seed}-{number}: Tom has {number % 89} apples and buys {seed % 10} more. How many does he have?"
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": question}],
+            "max_tokens": load.tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": load.stream,
+        }
+        yield json.dumps(body | ({"stream_options": {"include_usage": True}} if load.stream else {})).encode()
+
+
+async def _whole(client: httpx.AsyncClient, body: bytes) -> tuple[float, int]:
+    begun = time.perf_counter()
+    answer = await client.post("/v1/chat/completions", content=body, headers=JSON)
+    answer.raise_for_status()
+    return time.perf_counter() - begun, int(answer.json()["usage"]["completion_tokens"])
+
+
+async def _stream(client: httpx.AsyncClient, body: bytes) -> tuple[float, int]:
+    """Time to the first event that brings text, and the tokens that the last one counts."""
+    begun = time.perf_counter()
+    first, last = 0.0, ""
+    async with client.stream("POST", "/v1/chat/completions", content=body, headers=JSON) as answer:
+        answer.raise_for_status()
+        async for line in answer.aiter_lines():
+            if not line.startswith("data: {"):
+                continue
+            if not first and '"role"' not in line:
+                first = time.perf_counter() - begun
+            last = line
+    return first, int(json.loads(last.removeprefix("data: "))["usage"]["completion_tokens"])
+
+
+JSON = {"content-type": "application/json"}

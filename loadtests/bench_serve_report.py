@@ -1,0 +1,88 @@
+"""What the side-by-side benchmark found: one row for each load, ratios against vLLM's own server."""
+
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from loadtests.bench_serve_load import Load, Measured
+
+LEAST_THROUGHPUT: Final = 0.98
+MOST_FIRST: Final = 1.05
+"""p99 of the time to the first token, against vLLM's own server."""
+RESAMPLES: Final = 2000
+
+Pair = tuple[Measured, Measured]
+"""Ours and vLLM's own, measured one right after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One load on both servers.
+
+    Attributes:
+        load: what was asked.
+        throughput: of both, completion tokens per second over all rounds.
+        throughput_ratio: ours over vLLM's, with its 95 % interval.
+        first: p99 of both, milliseconds to the first token (to the whole answer where it is no stream).
+        first_ratio: ours over vLLM's, with its 95 % interval.
+    """
+
+    load: Load
+    throughput: tuple[float, float]
+    throughput_ratio: tuple[float, float, float]
+    first: tuple[float, float]
+    first_ratio: tuple[float, float, float]
+
+    @property
+    def passes(self) -> bool:
+        """Whether both ratios are within their bounds; the first token's only where it can be seen, in streams."""
+        return self.throughput_ratio[0] >= LEAST_THROUGHPUT and (
+            not self.load.stream or self.first_ratio[0] <= MOST_FIRST
+        )
+
+
+def row_of(load: Load, rounds: Sequence[Pair]) -> Row:
+    """Sum up the rounds of one load. Intervals are percentiles of a bootstrap over the rounds."""
+    return Row(
+        load,
+        (_throughput([ours for ours, _ in rounds]), _throughput([stock for _, stock in rounds])),
+        _ratio(rounds, _throughput),
+        (_p99([ours for ours, _ in rounds]), _p99([stock for _, stock in rounds])),
+        _ratio(rounds, _p99),
+    )
+
+
+def table_of(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = [
+        "| answers | in flight | tokens/s | vLLM's | ratio (95 %) | p99 first token, ms | vLLM's | ratio (95 %) |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        ratios = ["{:.3f} ({:.3f} to {:.3f})".format(*ratio) for ratio in (row.throughput_ratio, row.first_ratio)]
+        lines.append(
+            f"| {'stream' if row.load.stream else 'whole'} | {row.load.concurrency} | {row.throughput[0]:.0f} "
+            f"| {row.throughput[1]:.0f} | {ratios[0]} | {row.first[0]:.1f} | {row.first[1]:.1f} | {ratios[1]} |"
+        )
+    return "\n".join(lines)
+
+
+def _throughput(runs: Sequence[Measured]) -> float:
+    return sum(run.completion_tokens for run in runs) / sum(run.seconds for run in runs)
+
+
+def _p99(runs: Sequence[Measured]) -> float:
+    """Milliseconds, over the requests of all rounds."""
+    first = [seconds for run in runs for seconds in run.first]
+    return 1000 * (statistics.quantiles(first, n=100, method="inclusive")[98] if len(first) > 1 else first[0])
+
+
+def _ratio(rounds: Sequence[Pair], of: Callable[[Sequence[Measured]], float]) -> tuple[float, float, float]:
+    def ratio(chosen: Sequence[Pair]) -> float:
+        return of([ours for ours, _ in chosen]) / of([stock for _, stock in chosen])
+
+    draw = random.Random(0)
+    resampled = sorted(ratio(draw.choices(rounds, k=len(rounds))) for _ in range(RESAMPLES))
+    return ratio(rounds), resampled[int(0.025 * RESAMPLES)], resampled[int(0.975 * RESAMPLES)]

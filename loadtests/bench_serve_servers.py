@@ -1,0 +1,77 @@
+"""The two servers of the benchmark: ours, and vLLM's own with the same engine options."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from loadtests.bench_serve_load import LoadError
+
+START_SECONDS: Final = 600
+STOP_SECONDS: Final = 60
+MODEL: Final = "bench"
+OPTIONS: Final = ("--served-model-name", MODEL, "--host", "127.0.0.1", "--dtype", "float32")
+"""Of both servers."""
+QUIET: Final = ("--reasoning-parser", "qwen3", "--disable-uvicorn-access-log", "--uvicorn-log-level", "warning")
+"""What ours sets by default, so that vLLM's own does the same work."""
+ENVIRONMENT: Final = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
+
+
+@contextmanager
+def both(checkpoint: Path, options: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
+    """Start both servers and stop them at the end; yields the URL of ours and of vLLM's.
+
+    Args:
+        checkpoint: folder that both serve.
+        options: further options of vLLM, for both.
+
+    Raises:
+        LoadError: one of them did not start.
+    """
+    stock = ("vllm.entrypoints.launchers.api_server.entry", "--model", str(checkpoint), *QUIET)
+    with ExitStack() as stack:
+        ours = stack.enter_context(_running(("stepgrpo", "serve", str(checkpoint), *OPTIONS, *options)))
+        yield ours, stack.enter_context(_running((*stock, *OPTIONS, *options)))
+
+
+@contextmanager
+def _running(module: Sequence[str]) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", *module, "--port", str(port)]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command, env=ENVIRONMENT | os.environ, stdout=log, stderr=log, process_group=0
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            if not _answers(process, url):
+                log.seek(0)
+                raise LoadError(f"{module[0]} did not start:\n{log.read().decode(errors='replace')[-2000:]}")
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _answers(process: "subprocess.Popen[bytes]", url: str) -> bool:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/health", trust_env=False).status_code == httpx.codes.OK:
+                return True
+        except httpx.TransportError:
+            time.sleep(0.5)
+    return False
