@@ -8,7 +8,7 @@ CHECKPOINT ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-fast lint format bench clean
+.PHONY: help setup serve stack dashboards test test-fast lint format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,12 @@ setup: ## install what is missing into .venv (PYTHON=python3.11 DEVICE=cpu|gpu W
 
 serve: setup ## serve a checkpoint (PORT=8000 CHECKPOINT=folder, by default the bundled one)
 	exec $(BIN)/stepgrpo serve $(if $(CHECKPOINT),"$(CHECKPOINT)" )--port $(PORT)
+
+stack: setup ## serve with a real Prometheus beside it, without Docker (PORT=8000 CHECKPOINT=folder)
+	exec $(BIN)/python tools/stack.py --port $(PORT) $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
+
+dashboards: setup ## write the Grafana dashboards from their Python
+	cd tools && ../$(BIN)/python -m dashboards
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest
