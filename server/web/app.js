@@ -117,7 +117,7 @@ async function ask(event) {
   busy(false);
   const difference = lanes.length === 2 ? compared(lanes) : "";
   write(byId("difference"), difference);
-  write(byId("status"), [...outcomes, difference].join(" "));
+  write(byId("status"), [...outcomes, difference].join(" ").trim());
   if (lanes.some((lane) => lane.error?.status === 401)) byId("keys").open = true;
   await strip.update();
 }

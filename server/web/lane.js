@@ -59,7 +59,7 @@ export class Lane {
     };
   }
 
-  /** Ask, and show the answer as it comes; returns how it ended, in words. */
+  /** Ask, and show the answer as it comes; returns how it ended, in words (none for an error, an alert by itself). */
   async ask(body, signal) {
     const { server, model, markers } = this.target;
     const { controls } = this;
@@ -155,7 +155,7 @@ export class Lane {
   }
 
   #outcome() {
-    if (this.error) return `${this.name}: ${this.error.message}`;
+    if (this.error) return "";
     if (this.stopped) return `${this.name}: stopped.`;
     const { answer } = this;
     const saved = answer.report?.savings_ratio == null ? "" : `, ${this.#saved()} saved`;
