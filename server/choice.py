@@ -6,8 +6,12 @@ a stream that was merged under load give the same steps and the same counts for 
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from reasoning import ExitReason, Segmenter, Trace
+
+LAG: Final = 32
+"""Tokens that wait to be metered together, which costs a stream less than one by one."""
 
 
 class Choice:
@@ -25,6 +29,7 @@ class Choice:
     ) -> None:
         self._segmenter = segmenter
         self._decode = decode
+        self._waiting: list[int] = []
         self._held: deque[str] = deque()
         self._held_length = 0
         self._hold = max(map(len, hidden_stops), default=0)
@@ -38,11 +43,10 @@ class Choice:
         """Take in new tokens; ``text`` is the engine's text of them."""
         if self._decode is None:
             self._segmenter.feed(text, len(token_ids))
-        elif self._hold:
-            self._feed_held(token_ids)
-        else:
-            for token in token_ids:
-                self._segmenter.feed(self._decode(token), 1)
+            return
+        self._waiting += token_ids
+        if len(self._waiting) >= LAG:
+            self._flush()
 
     def finish(
         self,
@@ -64,26 +68,35 @@ class Choice:
         by_token = finish_reason == "stop" and not isinstance(stop, str) and len(token_ids) > 0
         if by_token and self._decode is not None:
             self.feed(token_ids[:-1], text)
+            self._flush()
             self._release()
             self._segmenter.feed("", 1)
         else:
             self.feed(token_ids, text)
+            self._flush()
             self._release(stop if isinstance(stop, str) else None)
         if finish_reason not in ("stop", "length"):
             return self._segmenter.close("stop", stopped=True, forced=forced)
         return self._segmenter.close(finish_reason, stopped=stop is not None, forced=forced)
 
-    def _feed_held(self, token_ids: Sequence[int]) -> None:
-        """Hold back as much text as a stop string could still cut off."""
-        assert self._decode is not None
-        for token in token_ids:
-            text = self._decode(token)
+    def _flush(self) -> None:
+        """Decode the tokens that wait, and hold back as much text as a stop string could still cut off."""
+        decode, feed = self._decode, self._segmenter.feed
+        if decode is None:
+            return
+        tokens, self._waiting = self._waiting, []
+        if not self._hold:
+            for token in tokens:
+                feed(decode(token), 1)
+            return
+        for token in tokens:
+            text = decode(token)
             self._held.append(text)
             self._held_length += len(text)
             while self._held_length - len(self._held[0]) >= self._hold:
                 first = self._held.popleft()
                 self._held_length -= len(first)
-                self._segmenter.feed(first, 1)
+                feed(first, 1)
 
     def _release(self, stop: str | None = None) -> None:
         """Feed what was held back, without the stop string that ended it; its tokens count all the same."""

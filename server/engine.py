@@ -45,7 +45,13 @@ async def metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> As
     metering = True
     try:
         async for output in outputs:
-            metering = metering and await _fed(meter, output)
+            if metering:
+                try:
+                    if (rest := meter.feed(output)) is not None:
+                        await rest
+                except Exception:  # must not cost the client the answer
+                    logger.exception("a request cannot be metered")
+                    metering = False
             yield output
     except (asyncio.CancelledError, GeneratorExit):
         meter.close()
@@ -54,13 +60,3 @@ async def metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> As
         await outputs.aclose()
         if meter.started:
             meter.close()
-
-
-async def _fed(meter: RequestMeter, output: Any) -> bool:
-    """Meter one output; a failure here must not cost the client the answer."""
-    try:
-        await meter.feed(output)
-    except Exception:
-        logger.exception("a request cannot be metered")
-        return False
-    return True

@@ -7,6 +7,7 @@ status and message as they are.
 
 import json
 import re
+from collections.abc import Awaitable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -55,12 +56,15 @@ class OpenAIErrors:
         start: Message | None = None
         parts: list[bytes] = []
 
-        async def forward(message: Message) -> None:
+        def forward(message: Message) -> Awaitable[None]:
+            if start is None and (message["type"] != "http.response.start" or not _is_json_error(message)):
+                return send(message)  # as it is: events of streams must not wait for one more coroutine
+            return hold(message)
+
+        async def hold(message: Message) -> None:
             nonlocal start
-            if message["type"] == "http.response.start" and _is_json_error(message):
+            if start is None:
                 start = message
-            elif start is None:
-                await send(message)
             else:
                 parts.append(message.get("body", b""))
                 if not message.get("more_body"):

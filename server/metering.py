@@ -1,7 +1,7 @@
 """Metering of requests: every sampled token of every choice is counted once, however the request ends."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -102,8 +102,21 @@ class RequestMeter:
         """Whether the engine has answered anything yet."""
         return bool(self._choices)
 
-    async def feed(self, output: RequestOutput) -> None:
-        """Take in one engine output: the new tokens of some choices, or all tokens of all."""
+    def feed(self, output: RequestOutput) -> Awaitable[None] | None:
+        """Take in one engine output: the new tokens of some choices, or all tokens of all.
+
+        Returns:
+            The rest of the work, to be awaited before the next output; None, as a rule, where there is none.
+        """
+        for part in output.outputs:
+            if part.finish_reason is not None or len(part.token_ids) > BATCH or part.index not in self._choices:
+                return self._feed(output)
+        for part in output.outputs:
+            if part.index in self._unfinished:
+                self._choices[part.index].feed(part.token_ids, part.text)
+        return None
+
+    async def _feed(self, output: RequestOutput) -> None:
         for part in output.outputs:
             if part.index not in self._unfinished:
                 continue
