@@ -26,8 +26,17 @@ Overrides = Annotated[
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a bundled recipe, or a YAML file.")],
     output: Annotated[Path, typer.Option(help="Folder for checkpoints and report.")] = Path("runs"),
+    method: Annotated[
+        str | None,
+        typer.Option(help="Method by its name or module:attribute; the recipe's by default."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, data and sampling; the recipe's by default.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier run into OUTPUT stopped.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only print what the run needs in memory and time.")] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve the training metrics to Prometheus on this port.")
     ] = None,
     overrides: Overrides = None,
 ) -> None:
@@ -35,11 +44,20 @@ def train(
 
     stepgrpo train quickstart --output runs/quickstart --seed 1
     """
-    loaded = _recipe(recipe, [*(overrides or ()), *([] if seed is None else [f"seed={seed}"])])
-    from training.pipeline import run_recipe
+    chosen = {"seed": seed, "method": method}
+    options = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+    loaded = _recipe(recipe, [*(overrides or ()), *options])
+    if plan:
+        from training.plan import estimate
 
-    with _progress() as on_stage:
-        report = run_recipe(loaded, output, on_stage)
+        console.print(Markdown(estimate(loaded).as_markdown()))
+        return
+    with _clear_errors():
+        from training.pipeline import run_recipe
+        from training.prometheus import exporters
+
+        with _progress() as on_stage:
+            report = run_recipe(loaded, output, on_stage, resume=resume, callbacks=exporters(metrics_port))
     _show(report)
 
 
@@ -93,6 +111,19 @@ def _progress() -> Iterator[StageCallback]:
         yield on_stage
 
 
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What a run can fail of, as one line that says what to do."""
+    from training.data import DataError
+    from training.errors import TrainingError
+    from training.methods import MethodError
+
+    try:
+        yield
+    except (TrainingError, DataError, MethodError) as error:
+        _fail(str(error))
+
+
 def _recipe(name: str, overrides: Iterable[str]) -> Recipe:
     try:
         return load_recipe(name, overrides)
@@ -101,8 +132,9 @@ def _recipe(name: str, overrides: Iterable[str]) -> Recipe:
 
 
 def _show(report: Path) -> None:
-    console.print(Markdown((report / "report.md").read_text()))
-    console.print(f"report and plots: {report}")
+    if (report / "report.md").exists():
+        console.print(Markdown((report / "report.md").read_text()))
+    console.print(f"written to {report}")
 
 
 def _fail(message: str) -> NoReturn:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from training.sampler import Completion, Finish, Request
+from training.sampler import Completion, EngineError, Finish, Request
 
 
 class Engine:
@@ -26,9 +26,18 @@ class Engine:
         max_model_len: longest prompt plus completion, in tokens.
         max_sequences: sequences decoded at once.
         seed: of the sampler.
+        gpu_memory: share of a GPU's memory for weights and cache.
     """
 
-    def __init__(self, folder: str | Path, *, max_model_len: int, max_sequences: int = 256, seed: int = 0) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        max_model_len: int,
+        max_sequences: int = 256,
+        seed: int = 0,
+        gpu_memory: float = 0.9,
+    ) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -41,6 +50,7 @@ class Engine:
             max_num_seqs=max_sequences,
             max_num_batched_tokens=max(max_model_len, 8192),
             seed=seed,
+            gpu_memory_utilization=gpu_memory,
             enforce_eager=True,
             enable_prefix_caching=True,
             disable_log_stats=True,
@@ -113,7 +123,11 @@ class Engine:
         return request_id
 
     def _finished(self) -> Iterator[Any]:
-        return (output for output in self._engine.step() if output.finished)
+        try:
+            outputs = self._engine.step()
+        except Exception as error:
+            raise EngineError(f"the rollout engine failed ({error}); go on with --resume") from error
+        return (output for output in outputs if output.finished)
 
 
 def _completion(output: Any) -> Completion:

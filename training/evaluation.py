@@ -10,21 +10,28 @@ from scipy.stats import spearmanr
 from transformers import AutoTokenizer
 
 from training.chat import chat_tokens
-from training.engine import Engine
+from training.engines import open_engine
+from training.experience import exit_policy
 from training.grading import Grade, grade
 from training.problems import GUESS_AND_CHECK, Problem
-from training.sampler import Request, Sampler, Sampling, generate
+from training.recipe import Recipe
+from training.rollout import Rollout, RolloutContext, RolloutPolicy, plain_rollouts
+from training.sampler import Sampling
 
 _CONCLUSION = re.compile(r"So (\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One answer to one question; ``tokens`` is the whole completion, thinking included."""
+    """One answer to one question.
+
+    ``tokens`` is the whole completion, thinking included; ``probe_tokens`` were decoded beside it for trial answers.
+    """
 
     problem: Problem
     grade: Grade
     tokens: int
+    probe_tokens: int = 0
 
     @property
     def exit_step(self) -> int:
@@ -64,34 +71,32 @@ class Measured:
 
 
 def measure(
-    folder: Path, questions: Sequence[Problem], samplings: Sequence[Sampling], markers: Sequence[str], max_tokens: int
+    recipe: Recipe,
+    folder: Path,
+    questions: Sequence[Problem],
+    samplings: Sequence[Sampling],
+    rollouts: RolloutPolicy = plain_rollouts,
 ) -> list[Measured]:
-    """Answer every question once with each way of sampling."""
+    """Answer every question once with each way of sampling; ``rollouts`` other than plain ones only where asked for."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    engine = Engine(folder, max_model_len=max_tokens + 256)
+    engine = open_engine(recipe, folder)
     try:
         prompts = [chat_tokens(tokenizer, problem.question) for problem in questions]
-        return [_answer_all(engine, folder.name, questions, prompts, s, markers, max_tokens) for s in samplings]
+        measured = []
+        for sampling in samplings:
+            context = RolloutContext(engine, tokenizer, exit_policy(recipe), sampling)
+            outcomes = zip(questions, rollouts(context, prompts), strict=True)
+            graded = tuple(_outcome(recipe, tokenizer.eos_token_id, problem, one) for problem, one in outcomes)
+            measured.append(Measured(folder.name, sampling, graded))
+        return measured
     finally:
         engine.close()
 
 
-def _answer_all(
-    engine: Sampler,
-    name: str,
-    questions: Sequence[Problem],
-    prompts: Sequence[list[int]],
-    sampling: Sampling,
-    markers: Sequence[str],
-    max_tokens: int,
-) -> Measured:
-    completions = generate(engine, [Request(prompt, max_tokens, sampling) for prompt in prompts])
-    outcomes = []
-    for problem, completion in zip(questions, completions, strict=True):
-        finish = "length" if completion.finish == "length" else "stop"
-        graded = grade(completion.text, problem.answer, markers, finish_reason=finish)
-        outcomes.append(Outcome(problem, graded, len(completion.tokens)))
-    return Measured(name, sampling, tuple(outcomes))
+def _outcome(recipe: Recipe, end: int, problem: Problem, rollout: Rollout) -> Outcome:
+    finish = "stop" if rollout.completion_ids[-1:] == [end] else "length"
+    graded = grade(rollout.text, problem.answer, recipe.markers, finish_reason=finish, think=recipe.model.think)
+    return Outcome(problem, graded, len(rollout.completion_ids), rollout.probe_tokens)
 
 
 @dataclass(frozen=True, slots=True)

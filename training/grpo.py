@@ -1,68 +1,228 @@
-"""Step-GRPO on TRL's ``GRPOTrainer``. The only TRL import of the project: rollouts and rewards know nothing of it."""
+"""Group-based policy optimisation on TRL's ``GRPOTrainer``. The only TRL import of the project."""
 
-import json
-import time
+import shutil
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
+from accelerate import PartialState  # type: ignore[import-untyped]
 from datasets import Dataset
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
-from reasoning import ExitPolicyConfig
-from training.chat import chat_tokens
-from training.engine import Engine
-from training.grading import grade
-from training.problems import problems
+from training.data import questions
+from training.engines import open_engine
+from training.errors import TrainingError
+from training.experience import Experience
+from training.methods import PolicyGradient
 from training.progress import StepCallback
-from training.recipe import Recipe
-from training.rewards import step_aware_relative_reward
-from training.rollout import Rollout, plain_rollouts, truncated_rollouts
-from training.sampler import Sampling
-from training.sync import synchronise
+from training.pruning import draw_survivors, pack
+from training.recipe import PruningSettings, Recipe
+from training.resume import MarkComplete, prepare, step_of
+from training.saving import clear_disk_errors, save_atomically
+from training.step_log import LOG_NAME, StepLog
+from training.sync import whole_weights
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "TRL currently supports vLLM")  # its own vLLM modes are not used
     from trl import GRPOConfig, GRPOTrainer
 
+CHECKPOINTS = "resume"
 
-def train_step_grpo(recipe: Recipe, base: Path, output: Path, *, seed: int, on_step: StepCallback) -> None:
+
+class Trainer(GRPOTrainer):  # type: ignore[misc]
+    """TRL's trainer, with pruning and with measures of the forced tokens.
+
+    Args:
+        experience: what it learns from.
+        pruning: leave out completions with little signal; None trains on all.
+        options: of ``GRPOTrainer``.
+    """
+
+    def __init__(self, experience: Experience, pruning: PruningSettings | None, **options: Any) -> None:
+        self.experience, self.pruning = experience, pruning
+        self._latest_logps: torch.Tensor | None = None
+        self._buffered_inputs: Any = None
+        super().__init__(rollout_func=_sample, reward_funcs=self._reward, **options)
+
+    def _reward(
+        self, prompts: object, *, text: list[str], answer: list[str], group: list[int], **fields: Any
+    ) -> list[float]:
+        return self.experience.rewards(text, answer, group, fields["log_metric"])
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        mask = output["completion_mask"]
+        forced = torch.zeros_like(mask)
+        for row, rollout in enumerate(self.experience.rollouts):
+            forced[row, : len(rollout.sampled)] = 1 - torch.tensor(rollout.sampled)
+        output["forced"] = forced * mask
+        return output
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        fresh = self._step % self.args.steps_per_generation == 0 or self._buffered_inputs is None
+        if fresh and self.pruning is not None:
+            self._buffered_inputs = self._pruned(self._generate_and_score_completions(generation_batch), self.pruning)
+        inputs: dict[str, Any] = super()._prepare_inputs(generation_batch) if self.pruning is None else {}
+        if fresh:
+            masks = [batch["completion_mask"] for batch in self._buffered_inputs]
+            self._metrics["train"]["trained_tokens"].append(float(sum(int(mask.sum()) for mask in masks)))
+            self._metrics["train"]["trained_cells"].append(float(sum(mask.numel() for mask in masks)))
+        return inputs or self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _pruned(self, whole: dict[str, Any], pruning: PruningSettings) -> list[dict[str, Any]]:
+        """Micro-batches of the completions that stay, packed by length; their weights go into the loss's mask."""
+        kept, weights = draw_survivors(whole["advantages"], self.num_generations, pruning)
+        mask = whole["completion_mask"] * whole.pop("tool_mask", 1)
+        scale = torch.zeros(len(mask), device=mask.device)
+        scale[kept] = weights.to(mask.device)
+        whole["tool_mask"] = mask * scale[:, None]
+        updates = self.args.steps_per_generation // self.args.gradient_accumulation_steps
+        shuffled = kept[torch.randperm(len(kept))].tolist()
+        lengths = (whole["prompt_mask"].sum(1) + whole["completion_mask"].sum(1)).tolist()
+        batches = []
+        for part in (shuffled[update::updates] for update in range(updates)):
+            for rows in pack([lengths[row] for row in part], self.args.gradient_accumulation_steps):
+                batches.append(_rows(whole, [part[row] for row in rows]))
+        return batches
+
+    def _get_per_token_logps_and_entropies(self, *arguments: Any, **options: Any) -> Any:
+        found = super()._get_per_token_logps_and_entropies(*arguments, **options)
+        self._latest_logps = found[0].detach()
+        return found
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        old, forced, logps = inputs.get("old_per_token_logps"), inputs["forced"], self._latest_logps
+        if old is not None and logps is not None and forced.any():
+            ratio, gain = (logps - old).exp(), inputs["advantages"][:, None]
+            clipped = (ratio > 1 + self.epsilon_high) & (gain > 0) | (ratio < 1 - self.epsilon_low) & (gain < 0)
+            share = (clipped * forced).sum() / forced.sum()
+            self._metrics["train"]["clip_ratio_forced"].append(share.item())
+        return loss
+
+
+def _sample(prompts: list[Any], trainer: Trainer) -> dict[str, Any]:
+    model = trainer.model
+    rows = [prompt[0]["content"] for prompt in prompts]
+    rank = trainer.accelerator.process_index
+    return {"logprobs": None} | trainer.experience.sample(rows, model, step=trainer.state.global_step, rank=rank)
+
+
+def _rows(whole: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+    """Some rows of a batch, without the columns that are padding in all of them; no rows become one that weighs 0."""
+    picked = rows or [0]
+    batch = {
+        key: value[picked] if isinstance(value, torch.Tensor) and value.ndim else value for key, value in whole.items()
+    }
+    if not rows:
+        batch["tool_mask"] = torch.zeros_like(batch["tool_mask"])
+    prompt, completion = (int(batch[key].sum(1).max()) for key in ("prompt_mask", "completion_mask"))
+    for key, value in batch.items():
+        if isinstance(value, torch.Tensor) and value.ndim == 2:
+            batch[key] = value[:, -prompt:] if key.startswith("prompt") else value[:, :completion]
+    return batch
+
+
+def train_policy(
+    recipe: Recipe,
+    method: PolicyGradient,
+    base: str | Path,
+    output: Path,
+    *,
+    on_step: StepCallback,
+    resume: bool = False,
+    callbacks: Sequence[Any] = (),
+) -> None:
     """Post-train the checkpoint in ``base`` and write the tuned one to ``output``.
 
     Args:
-        recipe: what to do; its ``rollout`` and ``reward`` sections choose the method or an ablation of it.
-        base: checkpoint folder to start from.
+        recipe: what to do.
+        method: its rollouts and rewards.
+        base: checkpoint to start from (folder or hub name).
         output: folder for weights, tokenizer and ``training_log.jsonl`` (one line a step).
-        seed: of data order and sampling.
         on_step: called after every step with its number, the number of steps and its metrics.
+        resume: go on from the last whole checkpoint of this run.
+        callbacks: more of the trainer's.
+
+    Raises:
+        TrainingError: the run cannot go on.
     """
-    settings = recipe.grpo
-    group, batch = settings.group_size, settings.prompts * settings.group_size
-    check_batch(settings.prompts, group, settings.updates, settings.micro_batch)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    longest = recipe.rollout.max_completion_tokens + 256
-    engine = Engine(base, max_model_len=longest, seed=seed)
+    settings, state = recipe.grpo, PartialState()
+    check_batch(
+        settings.prompts, settings.group_size, settings.updates, settings.micro_batch, processes=state.num_processes
+    )
     output.mkdir(parents=True, exist_ok=True)
-    arguments = GRPOConfig(
-        output_dir=str(output),
-        seed=seed,
+    checkpoints = output / CHECKPOINTS
+    with state.main_process_first():
+        started_from = prepare(checkpoints, recipe.digest, resume=resume or not state.is_main_process)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, recipe.model.dtype))
+    engine = open_engine(recipe, base, seed=recipe.seed)
+    rows = islice(questions(recipe.data, recipe.seed + 1_000_000), settings.steps * settings.prompts)
+    data = [{"prompt": [{"role": "user", "content": row.question}], "answer": row.answer} for row in rows]
+    if len(data) < settings.steps * settings.prompts:
+        raise TrainingError(f"{recipe.data.name} has {len(data)} questions, grpo.steps x grpo.prompts needs more")
+    log = StepLog(
+        output / LOG_NAME,
+        settings.steps,
+        settings.updates,
+        on_step,
+        token_budget=settings.token_budget,
+        resumed_step=step_of(started_from) // settings.updates if started_from else 0,
+    )
+    try:
+        trainer = Trainer(
+            Experience(recipe, method, engine, tokenizer, processes=state.num_processes),
+            recipe.pruning,
+            model=model,
+            args=_arguments(recipe, method, checkpoints, state.num_processes),
+            train_dataset=Dataset.from_list(data),
+            processing_class=tokenizer,
+            peft_config=_lora(recipe),
+            callbacks=[log, MarkComplete(), *callbacks],
+        )
+        trainer.remove_callback(PrinterCallback)
+        with clear_disk_errors(output):
+            trainer.train(resume_from_checkpoint=str(started_from) if started_from else None)
+            trainer.experience.synchronise(trainer.model)
+            _save(trainer, tokenizer, output)
+    finally:
+        engine.close()
+    if state.is_main_process:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def check_batch(prompts: int, group: int, updates: int, micro_batch: int, *, processes: int = 1) -> None:
+    """Refuse batch sizes that would split a group.
+
+    TRL scores rewards per process, so a group that is spread over two of them would silently get a wrong baseline.
+
+    Raises:
+        TrainingError: naming the sizes that do not fit.
+    """
+    if prompts % processes:
+        raise TrainingError(
+            f"{prompts} prompts do not spread over {processes} processes in whole groups; change grpo.prompts"
+        )
+    batch = prompts // processes * group
+    if batch % updates or (batch // updates) % micro_batch:
+        raise TrainingError(
+            f"{prompts // processes} prompts a process x {group} completions must split into {updates} updates of whole"
+            f" micro-batches of {micro_batch}; change grpo.prompts, grpo.updates or grpo.micro_batch"
+        )
+
+
+def _arguments(recipe: Recipe, method: PolicyGradient, folder: Path, processes: int) -> GRPOConfig:
+    settings = recipe.grpo
+    batch = settings.prompts * settings.group_size // processes
+    return GRPOConfig(
+        output_dir=str(folder),
+        seed=recipe.seed,
         max_steps=settings.steps * settings.updates,
-        num_generations=group,
+        num_generations=settings.group_size,
         per_device_train_batch_size=settings.micro_batch,
         gradient_accumulation_steps=batch // settings.updates // settings.micro_batch,
         steps_per_generation=batch // settings.micro_batch,
@@ -71,167 +231,52 @@ def train_step_grpo(recipe: Recipe, base: Path, output: Path, *, seed: int, on_s
         top_p=recipe.rollout.top_p,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant",
-        weight_decay=0.01,
+        weight_decay=settings.weight_decay,
         beta=settings.kl,
         epsilon=settings.clip_low,
         epsilon_high=settings.clip_high,
+        delta=settings.dual_clip,
         loss_type="dapo",
-        scale_rewards="group",
-        bf16=False,
-        save_strategy="no",
+        scale_rewards="group" if method.scale_advantages else "none",
+        bf16=recipe.model.dtype == "bfloat16",
+        save_strategy="steps" if settings.save_every else "no",
+        save_steps=max(1, settings.save_every) * settings.updates,
+        save_total_limit=2,
         logging_steps=settings.updates,
-        report_to="none",
+        logging_nan_inf_filter=False,
+        report_to=list(settings.report_to) or "none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=False,
-    )
-    rows = islice(problems("train", seed + 1_000_000), settings.steps * settings.prompts)
-    data = Dataset.from_list(
-        [{"prompt": [{"role": "user", "content": row.question}], "answer": row.answer} for row in rows]
-    )
-    log = StepLog(output / "training_log.jsonl", settings.steps, on_step)
-    try:
-        trainer = GRPOTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=data,
-            processing_class=tokenizer,
-            rollout_func=_rollout_function(recipe, engine, tokenizer, log),
-            reward_funcs=_reward_function(recipe, log),
-            callbacks=[log],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        synchronise(engine, trainer.model, log.guard_sequences)
-    finally:
-        engine.close()
-    model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
-
-
-def check_batch(prompts: int, group: int, updates: int, micro_batch: int) -> None:
-    """Refuse batch sizes that would split a group.
-
-    TRL scores rewards per process and in micro-batches of one generation, so a group that is spread over two of them
-    would silently get a wrong baseline.
-
-    Raises:
-        ValueError: naming the sizes that do not fit.
-    """
-    batch = prompts * group
-    if batch % updates or (batch // updates) % micro_batch:
-        raise ValueError(
-            f"{prompts} prompts x {group} completions must split into {updates} updates of whole micro-batches"
-            f" of {micro_batch}; change grpo.prompts, grpo.updates or grpo.micro_batch"
-        )
-
-
-@dataclass(slots=True)
-class StepLog(TrainerCallback):  # type: ignore[misc]
-    """Collects what a rollout did and writes one line a step, with the trainer's own metrics."""
-
-    path: Path
-    steps: int
-    on_step: StepCallback
-    rollout: dict[str, float] = field(default_factory=dict)
-    guard_sequences: list[list[int]] = field(default_factory=list)
-    step: int = 0
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        """Write the line of the step that ended (the trainer's closing summary has no reward and is left out)."""
-        if not logs or "reward" not in logs:
-            return
-        self.step += 1
-        trainer: dict[str, float] = {
-            key: logs[key] for key in ("loss", "grad_norm", "reward", "kl", "entropy") if key in logs
-        }
-        clipped = logs.get("clip_ratio/region_mean", 0.0)
-        line = {"step": float(self.step), "clip_ratio": clipped} | trainer | self.rollout
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        self.on_step(self.step, self.steps, line)
-
-
-def _rollout_function(
-    recipe: Recipe, engine: Engine, tokenizer: PreTrainedTokenizerBase, log: StepLog
-) -> Callable[[list[Any], GRPOTrainer], dict[str, Any]]:
-    settings = recipe.rollout
-    sampling = Sampling(settings.temperature, settings.top_p)
-    config = ExitPolicyConfig(
-        markers=recipe.markers,
-        threshold=settings.threshold,
-        max_probes=settings.max_probes,
-        probe_tokens=settings.probe_tokens,
-        thinking_tokens=int(settings.think_ratio * settings.max_completion_tokens),
-        total_tokens=settings.max_completion_tokens,
-        exit_margin=settings.exit_margin,
+        gradient_checkpointing=settings.gradient_checkpointing,
     )
 
-    def rollout(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
-        difference = synchronise(engine, trainer.model, log.guard_sequences)
-        started = time.perf_counter()
-        prompt_ids = [chat_tokens(tokenizer, prompt[0]["content"]) for prompt in prompts]
-        if settings.truncate:
-            rollouts = truncated_rollouts(engine, tokenizer, prompt_ids, config, sampling)
-        else:
-            rollouts = plain_rollouts(engine, tokenizer, prompt_ids, settings.max_completion_tokens, sampling)
-        log.guard_sequences = [p + r.completion_ids for p, r in zip(prompt_ids[:2], rollouts[:2], strict=True)]
-        seconds = time.perf_counter() - started
-        log.rollout = {"sync_difference": difference, "rollout_seconds": seconds, **summarise(rollouts)}
-        output: dict[str, Any] = {
-            "prompt_ids": prompt_ids,
-            "completion_ids": [rollout.completion_ids for rollout in rollouts],
-            "logprobs": None,
-            "text": [rollout.text for rollout in rollouts],
-            "group": [index // recipe.grpo.group_size for index in range(len(prompts))],
-        }
-        if settings.mask_forced:
-            output["env_mask"] = [rollout.sampled for rollout in rollouts]
-        return output
 
-    return rollout
+def _lora(recipe: Recipe) -> Any:
+    if recipe.lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
 
 
-def summarise(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Means of one rollout batch: length, exits by reason, trial answers and what they cost."""
-    confidences = sorted(value for rollout in rollouts for value in rollout.confidences)
-    summary = {
-        "completion_tokens": fmean(len(rollout.completion_ids) for rollout in rollouts),
-        "probes": fmean(len(rollout.confidences) for rollout in rollouts),
-        "probe_tokens": fmean(rollout.probe_tokens for rollout in rollouts),
-    }
-    for reason in sorted({rollout.exit for rollout in rollouts}):
-        summary[f"exit_{reason}"] = fmean(rollout.exit == reason for rollout in rollouts)
-    for percent in (10, 50, 90) if confidences else ():
-        summary[f"confidence_p{percent}"] = confidences[len(confidences) * percent // 100]
-    return summary
+def _save(trainer: Trainer, tokenizer: Any, output: Path) -> None:
+    """Write the trained weights, adapters merged; every process takes part in gathering them."""
+    bare = trainer.accelerator.unwrap_model(trainer.model)
+    with whole_weights(bare) as weights:
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+    if trainer.accelerator.is_main_process:
+        model = bare.get_base_model() if hasattr(bare, "get_base_model") else bare
+        model.config.use_cache = True
 
+        def write(folder: Path) -> None:
+            model.save_pretrained(folder, state_dict=copies)
+            tokenizer.save_pretrained(folder)
 
-def _reward_function(recipe: Recipe, log: StepLog) -> Callable[..., list[float]]:
-    def step_aware(
-        prompts: object, *, text: list[str], answer: list[str], group: list[int], **_: object
-    ) -> list[float]:
-        grades = [grade(body, gold, recipe.markers) for body, gold in zip(text, answer, strict=True)]
-        correct, steps = [g.correct for g in grades], [g.steps for g in grades]
-        log.rollout |= {"accuracy": fmean(correct), "steps": fmean(steps)}
-        log.rollout["steps_correct"] = (
-            fmean(k for k, right in zip(steps, correct, strict=True) if right) if any(correct) else 0.0
-        )
-        return step_aware_relative_reward(
-            correct=correct,
-            steps=steps,
-            formatted=[g.formatted for g in grades],
-            groups=group,
-            alpha=recipe.reward.alpha,
-            beta=recipe.reward.beta,
-            baseline=recipe.reward.baseline,
-        )
-
-    return step_aware
+        save_atomically(output, write)
+    trainer.accelerator.wait_for_everyone()

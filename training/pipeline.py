@@ -1,9 +1,12 @@
 """The whole story of a recipe: a base model, its Step-GRPO checkpoint, and both measured on the same questions."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from accelerate import PartialState  # type: ignore[import-untyped]
 from transformers import GenerationConfig
 
 from reasoning import (
@@ -18,14 +21,16 @@ from reasoning import (
     ThinkTags,
     TokenSummary,
 )
+from training.distill import train_distilled
 from training.evaluation import Measured, compare, measure
-from training.grpo import train_step_grpo
+from training.methods import AtInference, Distillation, PolicyGradient, load_method
 from training.problems import Split, take
-from training.progress import StageCallback
+from training.progress import StageCallback, StepCallback
 from training.recipe import Recipe
 from training.report import Pair, write_report
 from training.sampler import GREEDY, Sampling
 from training.sft import train_base
+from training.step_log import LOG_NAME
 from training.trials import trial_answers
 
 BASE, TUNED, REPORT = "base", "step-grpo", "report"
@@ -53,45 +58,100 @@ class Folders:
         return self.root / REPORT / split
 
 
-def run_recipe(recipe: Recipe, output: Path, on_stage: StageCallback) -> Path:
-    """Train the base, post-train it, and calibrate the result. All lands in ``output``; returns the report's folder."""
-    folders = Folders(output)
-    train_base(recipe, folders.base, seed=recipe.seed, on_step=on_stage("supervised training of the base"))
-    _finish(recipe, folders.base, "sft")
-    train_step_grpo(recipe, folders.base, folders.tuned, seed=recipe.seed, on_step=on_stage("Step-GRPO"))
-    _finish(recipe, folders.tuned, "step-grpo")
+def run_recipe(
+    recipe: Recipe,
+    output: Path,
+    on_stage: StageCallback,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[Any] = (),
+) -> Path:
+    """Train the base where the recipe has none, post-train it, and measure the two.
+
+    All lands in ``output``. With ``resume``, finished stages are kept and an unfinished post-training goes on from its
+    last checkpoint.
+
+    Returns:
+        The report's folder; the tuned checkpoint's for recipes on a model of their own, which ``stepgrpo eval``
+        measures.
+
+    Raises:
+        TrainingError: the run cannot go on.
+    """
+    folders, method = Folders(output), load_method(recipe.method)
+    base: str | Path = recipe.model.path or folders.base
+    if recipe.model.path is None and not (resume and _finished(folders.base)):
+        train_base(recipe, folders.base, on_step=on_stage("supervised training of the base"))
+        _finish(recipe, folders.base, "sft")
+    if not isinstance(method, AtInference) and not (resume and _finished(folders.tuned)):
+        post_train(recipe, base, folders.tuned, on_stage(recipe.method), resume=resume, callbacks=callbacks)
+    if recipe.model.path is not None:
+        return folders.tuned
     return calibrate(recipe, folders, on_stage)
+
+
+def post_train(
+    recipe: Recipe,
+    base: str | Path,
+    output: Path,
+    on_step: StepCallback,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[Any] = (),
+) -> None:
+    """Train ``base`` by the recipe's method and write the checkpoint with its card to ``output``.
+
+    Raises:
+        ValueError: the method has nothing to train.
+        TrainingError: the run cannot go on.
+    """
+    match load_method(recipe.method):
+        case PolicyGradient() as method:
+            from training.grpo import train_policy
+
+            train_policy(recipe, method, base, output, on_step=on_step, resume=resume, callbacks=callbacks)
+        case Distillation() as method:
+            train_distilled(recipe, method, base, output, on_step=on_step)
+        case AtInference():
+            raise ValueError(f"{recipe.method} works at inference time; there is nothing to train")
+    if PartialState().is_main_process:
+        _finish(recipe, output, recipe.method)
 
 
 def calibrate(recipe: Recipe, folders: Folders, on_stage: StageCallback, split: Split = "calibration") -> Path:
     """Measure base and tuned on held-out questions, write the report, and stamp the tuned checkpoint's card.
 
     Only the ``calibration`` split is stamped, so that the ``test`` split stays unseen by everything that is published
-    with the checkpoint.
+    with the checkpoint. A method at inference time is measured on the base itself, with its rollouts.
     """
-    settings = recipe.evaluation
+    settings, method = recipe.evaluation, load_method(recipe.method)
     questions = take(split, recipe.seed, settings.questions)
     sampled = Sampling(settings.temperature, settings.top_p)
     samplings = [sampled, GREEDY]
-    limit = recipe.rollout.max_completion_tokens
-    measured: list[list[Measured]] = []
     done = on_stage("evaluation")
-    for folder in (folders.base, folders.tuned):
-        measured.append(measure(folder, questions, samplings, recipe.markers, limit))
-        done(len(measured), 3, {})
-    shown = measured[0][0]
-    few = Measured(shown.name, shown.sampling, shown.outcomes[:MAX_TRIAL_QUESTIONS])
-    trials = trial_answers(folders.base, few, recipe.rollout.probe_tokens)
+    base = measure(recipe, folders.base, questions, samplings)
+    done(1, 3, {})
+    if isinstance(method, AtInference):
+        tuned = measure(recipe, folders.base, questions, samplings, method.rollouts)
+        tuned = [replace(one, name=recipe.method) for one in tuned]
+    else:
+        tuned = measure(recipe, folders.tuned, questions, samplings)
+    done(2, 3, {})
+    few = replace(base[0], outcomes=base[0].outcomes[:MAX_TRIAL_QUESTIONS])
+    trials = trial_answers(recipe, folders.base, few)
     done(3, 3, {})
     labels = [f"T={sampled.temperature:g}, top-p {sampled.top_p:g}", "greedy"]
-    pairs = [Pair(label, base, tuned) for label, base, tuned in zip(labels, *measured, strict=True)]
-    log = folders.tuned / "training_log.jsonl"
+    pairs = [Pair(label, one, other) for label, one, other in zip(labels, base, tuned, strict=True)]
     report = folders.report(split)
-    write_report(report, pairs, trials, threshold=recipe.rollout.threshold, log=log)
-    if split == "calibration":
-        card = _card(recipe, "step-grpo", _calibration(pairs[0], settings.temperature, settings.top_p))
+    write_report(report, pairs, trials, threshold=recipe.rollout.threshold, log=folders.tuned / LOG_NAME)
+    if split == "calibration" and not isinstance(method, AtInference):
+        card = _card(recipe, recipe.method, _calibration(pairs[0], settings.temperature, settings.top_p))
         card.save(folders.tuned)
     return report
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "config.json").exists()
 
 
 def _finish(recipe: Recipe, folder: Path, algorithm: str) -> None:
@@ -105,8 +165,8 @@ def _finish(recipe: Recipe, folder: Path, algorithm: str) -> None:
 def _card(recipe: Recipe, algorithm: str, calibration: Calibration | None) -> StepGrpoCard:
     return StepGrpoCard(
         algorithm=algorithm,
-        base_model=f"stepgrpo-{recipe.name}-{BASE}",
-        think=ThinkTags(),
+        base_model=recipe.model.path or f"stepgrpo-{recipe.name}-{BASE}",
+        think=ThinkTags(start=recipe.model.think[0], end=recipe.model.think[1]),
         markers=recipe.markers,
         answer_prompt=ANSWER_PROMPT,
         recipe=RecipeRef(name=recipe.name, digest=recipe.digest),

@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from reasoning.segmenter import DEFAULT_TAGS
 from training.rewards import Baseline
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -27,10 +28,41 @@ class Settings(BaseModel):
 
 
 class ModelSettings(Settings):
-    """Size of the quickstart model (head dimension 32, two query heads a key-value head)."""
+    """The model that post-training starts from.
 
+    Either ``path`` names a checkpoint (folder or hub name), or the base is trained from scratch by the ``sft`` section
+    with this size (head dimension 32, two query heads a key-value head). ``parameters``, ``layers``, ``hidden_size``
+    and ``key_value_size`` (heads times head dimension) of a ``path`` are for ``--plan``.
+    """
+
+    path: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    think: tuple[str, str] = DEFAULT_TAGS
+    thinking_in_prompt: bool = False
+    parameters: Annotated[float, Field(gt=0)] | None = None
     hidden_size: Annotated[int, Field(gt=0, multiple_of=64)] = 128
     layers: Positive = 5
+    key_value_size: Positive | None = None
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters on all linear layers, merged into the weights that rollouts use and that are saved."""
+
+    rank: Positive = 32
+    alpha: Positive = 64
+    dropout: Probability = 0.0
+
+
+class DataSettings(Settings):
+    """Where questions come from: a name known to :mod:`training.data`, a JSONL or Parquet file, or ``module:function``.
+
+    ``question`` and ``answer`` are the columns of a file; ``suffix`` is appended to every question.
+    """
+
+    name: str = "word-problems"
+    question: str = "question"
+    answer: str = "answer"
+    suffix: str = ""
 
 
 class SftSettings(Settings):
@@ -44,10 +76,24 @@ class SftSettings(Settings):
     adamw_lr: float = 3e-3
 
 
-class RolloutSettings(Settings):
-    """Dynamic Truncated Rollout (``truncate``; plain sampling otherwise). Values of the method unless a recipe says."""
+class DistillSettings(Settings):
+    """Supervised training on rejection-sampled completions (``deer-sft``)."""
 
-    truncate: bool = True
+    epochs: Positive = 2
+    batch_size: Positive = 32
+    learning_rate: float = 1e-4
+
+
+class RolloutSettings(Settings):
+    """How completions are sampled. Values of the method unless a recipe says.
+
+    ``sync_tolerance``: largest difference (nats) between the log-probabilities that engine and trainer give the same
+    tokens; bfloat16 needs more than float32. ``gpu_memory``: the engine's share of a GPU that it has to itself or
+    shares with the trainer.
+    """
+
+    engine: Literal["vllm", "transformers"] = "vllm"
+    max_prompt_tokens: Positive = 256
     max_completion_tokens: Positive
     think_ratio: Probability = 0.9
     threshold: Probability = 0.95
@@ -57,18 +103,38 @@ class RolloutSettings(Settings):
     temperature: float = 1.0
     top_p: float = 1.0
     mask_forced: bool = False
+    sync_tolerance: Annotated[float, Field(gt=0)] = 1e-3
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.4
 
 
 class RewardSettings(Settings):
-    """Coefficients of the Step-Aware Relative Reward."""
+    """Coefficients of the rewards; each method uses its own (:mod:`training.methods`).
+
+    ``alpha`` (share of the accuracy term): all but S-GRPO. ``beta`` and ``baseline``: Step-GRPO. ``length_weight``: the
+    length penalty and GRPO-lambda, ``lambda_share`` the latter. ``overlong_buffer``: soft overlong punishment.
+    """
 
     alpha: Probability = 0.9
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.5
     baseline: Baseline = "correct"
+    length_weight: Annotated[float, Field(ge=0, lt=1)] = 0.6
+    lambda_share: Probability = 0.2
+    overlong_buffer: Annotated[float, Field(gt=0, le=1)] = 0.2
+
+
+class PruningSettings(Settings):
+    """Share of the completions and of the groups with little signal that are left out of the update, at random."""
+
+    completions: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    groups: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
 class GrpoSettings(Settings):
-    """The optimisation: a step samples ``prompts`` x ``group_size`` completions and makes ``updates`` updates."""
+    """The optimisation: a step samples ``prompts`` x ``group_size`` completions and makes ``updates`` updates.
+
+    ``micro_batch`` completions go through the model at once, on each process. ``token_budget`` ends the run after the
+    step in which so many tokens were sampled. ``save_every`` steps a checkpoint for ``--resume`` is written (0: never).
+    """
 
     steps: Positive
     prompts: Positive
@@ -76,9 +142,15 @@ class GrpoSettings(Settings):
     updates: Positive = 4
     micro_batch: Positive
     learning_rate: float = 1e-6
+    weight_decay: float = 0.01
     kl: float = 0.01
     clip_low: float = 0.2
     clip_high: float = 0.3
+    dual_clip: float | None = None
+    gradient_checkpointing: bool = False
+    token_budget: Positive | None = None
+    save_every: Annotated[int, Field(ge=0)] = 0
+    report_to: tuple[str, ...] = ()
 
 
 class EvaluationSettings(Settings):
@@ -93,15 +165,25 @@ class Recipe(Settings):
     """Everything that a run depends on, beside the code."""
 
     name: str
-    task: Literal["word-problems"] = "word-problems"
+    method: str = "step-grpo"
     seed: int = 0
     markers: tuple[str, ...] = ("Wait", "Alternatively")
     model: ModelSettings
-    sft: SftSettings
+    data: DataSettings = DataSettings()
+    lora: LoraSettings | None = None
+    sft: SftSettings | None = None
+    distill: DistillSettings = DistillSettings()
     rollout: RolloutSettings
     reward: RewardSettings = RewardSettings()
+    pruning: PruningSettings | None = None
     grpo: GrpoSettings
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _has_a_base(self) -> Self:
+        if (self.model.path is None) == (self.sft is None):
+            raise ValueError("give either model.path (a checkpoint to start from) or an sft section (train the base)")
+        return self
 
     @property
     def digest(self) -> str:

@@ -4,15 +4,16 @@ There is no barrier between samples: the next request of a sample is queued the 
 answer of 20 tokens never waits for somebody else's long thought.
 """
 
-from collections.abc import Sequence
+import random
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
 from reasoning import Action, Answer, ExitPolicy, ExitPolicyConfig, Finish, Probe, Probed, Sampled, Think
-from training.sampler import GREEDY, Completion, Request, Sampler, Sampling, finished, generate
-
-JUNCTION = 8
+from training.paths import cut_at, joined, plain_text
+from training.sampler import GREEDY, Completion, Request, Sampler, Sampling, generate
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,61 +27,84 @@ class Rollout:
         exit: how thinking ended ("none" for a plain rollout).
         confidences: of the trial answers, in order.
         probe_tokens: tokens decoded for trial answers; they are in none of the above.
+        probe_seconds: engine time of the trial answers: their share of the requests that ran, step by step.
+        reused: leading tokens that another rollout of the group sampled; they cost nothing here.
     """
 
     completion_ids: list[int]
     sampled: list[int]
     text: str
     exit: str
-    confidences: tuple[float, ...]
-    probe_tokens: int
+    confidences: tuple[float, ...] = ()
+    probe_tokens: int = 0
+    probe_seconds: float = 0.0
+    reused: int = 0
+
+    @property
+    def cost(self) -> int:
+        """Tokens that the engine decoded for this rollout: sampled ones and those of trial answers."""
+        return sum(self.sampled) - self.reused + self.probe_tokens
 
 
-def plain_rollouts(
-    engine: Sampler,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[int]],
-    max_tokens: int,
-    sampling: Sampling,
-) -> list[Rollout]:
-    """Ordinary sampling: one request per prompt, nothing forced."""
-    completions = generate(engine, [Request(prompt, max_tokens, sampling) for prompt in prompts])
-    rollouts = []
-    for completion in completions:
-        ids = list(completion.tokens)
-        rollouts.append(Rollout(ids, [1] * len(ids), _text(tokenizer, ids), "none", (), 0))
-    return rollouts
+@dataclass(frozen=True, slots=True)
+class RolloutContext:
+    """What a rollout works with.
 
-
-def truncated_rollouts(
-    engine: Sampler,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[int]],
-    config: ExitPolicyConfig,
-    sampling: Sampling,
-) -> list[Rollout]:
-    """Sample one completion per prompt, each under its own :class:`~reasoning.policy.ExitPolicy`.
-
-    Args:
+    Attributes:
         engine: holds the current policy's weights.
         tokenizer: the checkpoint's.
-        prompts: token ids, one list per sample (a group is the same prompt several times).
         config: of the exit policy; its ``total_tokens`` bounds a completion.
         sampling: how thoughts and answers are drawn; trial answers are always greedy.
+        group_size: completions of one prompt; they stand side by side.
+        rng: for what a rollout policy draws itself.
     """
-    samples = [_Sample(tokenizer, prompt, ExitPolicy(config)) for prompt in prompts]
+
+    engine: Sampler
+    tokenizer: PreTrainedTokenizerBase
+    config: ExitPolicyConfig
+    sampling: Sampling = field(default_factory=Sampling)
+    group_size: int = 1
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
+
+
+RolloutPolicy = Callable[[RolloutContext, Sequence[list[int]]], list[Rollout]]
+"""Samples one completion per prompt (token ids; a group is the same prompt several times)."""
+
+
+def plain_rollouts(context: RolloutContext, prompts: Sequence[list[int]]) -> list[Rollout]:
+    """Ordinary sampling: one request per prompt, nothing forced."""
+    requests = [Request(prompt, context.config.total_tokens, context.sampling) for prompt in prompts]
+    return [plain(context.tokenizer, completion) for completion in generate(context.engine, requests)]
+
+
+def plain(tokenizer: PreTrainedTokenizerBase, completion: Completion) -> Rollout:
+    """A completion that was sampled in one go."""
+    ids = list(completion.tokens)
+    return Rollout(ids, [1] * len(ids), plain_text(tokenizer, ids), "none")
+
+
+def truncated_rollouts(context: RolloutContext, prompts: Sequence[list[int]]) -> list[Rollout]:
+    """Sample one completion per prompt, each under its own :class:`~reasoning.policy.ExitPolicy`."""
+    samples = [_Sample(context.tokenizer, prompt, ExitPolicy(context.config)) for prompt in prompts]
     running: dict[str, _Sample] = {}
 
     def advance(sample: _Sample, action: Action) -> None:
-        request = sample.apply(action, sampling)
+        request = sample.apply(action, context.sampling)
         if request is not None:
-            running[engine.submit(request)] = sample
+            running[context.engine.submit(request)] = sample
 
     for sample in samples:
         advance(sample, sample.policy.start())
-    for request_id, completion in finished(engine):
-        sample = running.pop(request_id)
-        advance(sample, sample.policy.advance(sample.receive(completion)))
+    while context.engine.busy:
+        probing = [sample for sample in running.values() if sample.probing]
+        share, started = 1 / len(running), time.perf_counter()
+        done = list(context.engine.step())
+        elapsed = time.perf_counter() - started
+        for sample in probing:
+            sample.probe_seconds += share * elapsed
+        for request_id, completion in done:
+            sample = running.pop(request_id)
+            advance(sample, sample.policy.advance(sample.receive(completion)))
     return [sample.finished() for sample in samples]
 
 
@@ -106,13 +130,14 @@ class _Sample:
     begun_at: int = 0
     probing: bool = False
     probe_tokens: int = 0
+    probe_seconds: float = 0.0
 
     def apply(self, action: Action, sampling: Sampling) -> Request | None:
         """Carry out an action: change the path where it says so and return the request that it asks for."""
         self.probing = isinstance(action, Probe)
         match action:
             case Probe(text, stop, max_tokens):
-                path, _ = self._joined(text)
+                path, _ = joined(self.tokenizer, self.tokens, text)
                 return Request(self.prompt + path, max_tokens, GREEDY, stop, with_logprobs=True)
             case Think(append, stop, max_tokens):
                 return self._continued(append, max_tokens, sampling, stop)
@@ -144,10 +169,11 @@ class _Sample:
         return Rollout(
             self.tokens,
             self.sampled,
-            _text(self.tokenizer, self.tokens),
+            plain_text(self.tokenizer, self.tokens),
             "repetition" if self.policy.repeated else self.policy.exit_reason,
             tuple(self.policy.probes),
             self.probe_tokens,
+            self.probe_seconds,
         )
 
     def _continued(self, append: str, max_tokens: int, sampling: Sampling, stop: tuple[str, ...]) -> Request:
@@ -166,26 +192,5 @@ class _Sample:
             text = (self.cut.partial + text).removeprefix(tail)
         self.cut = None
         if text:
-            self.tokens, kept = self._joined(text)
+            self.tokens, kept = joined(self.tokenizer, self.tokens, text)
             self.sampled = self.sampled[:kept] + [0] * (len(self.tokens) - kept)
-
-    def _joined(self, text: str) -> tuple[list[int], int]:
-        """The path with text appended and how many of its tokens stayed; the junction is encoded anew, as BPE would."""
-        start = max(0, len(self.tokens) - JUNCTION)
-        tail = self.tokens[start:]
-        joined = self.tokenizer.encode(self.tokenizer.decode(tail) + text, add_special_tokens=False)
-        same = next((i for i, (a, b) in enumerate(zip(tail, joined, strict=False)) if a != b), len(tail))
-        return self.tokens[:start] + joined, start + same
-
-
-def cut_at(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], text: str) -> tuple[int, str]:
-    """Where ``text`` ends in ``tokens``: how many tokens lie in it whole, and what it holds of the next one."""
-    count = len(tokens)
-    while count and len(tokenizer.decode(tokens[:count])) > len(text):
-        count -= 1
-    return count, text[len(tokenizer.decode(tokens[:count])) :]
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
-    ends = tokens[:-1] if tokens and tokens[-1] == tokenizer.eos_token_id else tokens
-    return str(tokenizer.decode(ends))

@@ -6,10 +6,12 @@ from typing import Literal, Protocol
 
 import torch
 
+from training.errors import TrainingError
+
 Finish = Literal["stop", "length", "eos"]
 
 
-class EngineError(RuntimeError):
+class EngineError(TrainingError):
     """The engine died or gave no answer; nothing of the rollout under way can be used."""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from reasoning import ANSWER_PROMPT
 from reasoning.segmenter import DEFAULT_TAGS
@@ -21,6 +21,7 @@ from training.model import build_model
 from training.problems import Problem, problems
 from training.progress import StepCallback
 from training.recipe import Recipe, SftSettings
+from training.saving import save_atomically
 from training.tokenizer import END_OF_TURN, build_tokenizer
 from training.traces import DRILL, Habits, answer_text, write_trace
 
@@ -36,16 +37,17 @@ class Example:
     learned_from: int
 
 
-def train_base(recipe: Recipe, output: Path, *, seed: int, on_step: StepCallback) -> None:
+def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
     """Train the base model from scratch and write it, with its tokenizer, to ``output``.
 
     Args:
-        recipe: its ``model`` and ``sft`` sections.
+        recipe: its ``model`` and ``sft`` sections; its seed is that of the weights, the data and its order.
         output: checkpoint folder.
-        seed: of the initial weights, the data and its order.
         on_step: called after every step with its number, the number of steps and ``{"loss": ...}``.
     """
-    settings = recipe.sft
+    settings, seed = recipe.sft, recipe.seed
+    if settings is None:
+        raise ValueError("the recipe has no sft section")
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, seed, hidden_size=recipe.model.hidden_size, layers=recipe.model.layers)
     optimizers = _optimizers(model, settings)
@@ -55,12 +57,9 @@ def train_base(recipe: Recipe, output: Path, *, seed: int, on_step: StepCallback
     ]
     pad = tokenizer.pad_token_id
     for step, batch in zip(range(settings.steps), _batches(tokenizer, settings, seed), strict=False):
-        tokens, labels = _collate(batch, pad)
+        tokens, labels = collate(batch, pad)
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = model.model(tokens).last_hidden_state[:, :-1]
-            learned = labels[:, 1:] != IGNORED
-            logits = model.lm_head(hidden[learned])
-        loss = nn.functional.cross_entropy(logits.float(), labels[:, 1:][learned])
+            loss = next_token_loss(model, tokens, labels)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
@@ -68,9 +67,20 @@ def train_base(recipe: Recipe, output: Path, *, seed: int, on_step: StepCallback
             schedule.step()
             optimizer.zero_grad()
         on_step(step + 1, settings.steps, {"loss": loss.item()})
-    output.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    save_atomically(output, write)
+
+
+def next_token_loss(model: PreTrainedModel, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the learned tokens; ``tokens`` and ``labels`` have shape ``(examples, longest)``."""
+    hidden = model.model(tokens).last_hidden_state[:, :-1]
+    learned = labels[:, 1:] != IGNORED
+    logits = model.lm_head(hidden[learned])
+    return nn.functional.cross_entropy(logits.float(), labels[:, 1:][learned])
 
 
 def _optimizers(model: nn.Module, settings: SftSettings) -> list[torch.optim.Optimizer]:
@@ -128,7 +138,7 @@ def _example(
     return Example(context + tokenizer.encode(learned), len(context))
 
 
-def _collate(batch: list[Example], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+def collate(batch: list[Example], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-padded token ids and labels, both ``(examples, longest)``; causal attention needs no padding mask."""
     longest = max(len(example.tokens) for example in batch)
     tokens = torch.full((len(batch), longest), pad)

@@ -1,16 +1,19 @@
 """Weight synchronisation from the trainer to the rollout engine, and the guard that proves it worked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
+from training.errors import TrainingError
 from training.sampler import Sampler
 
 TOLERANCE = 1e-3
 
 
-class SyncError(RuntimeError):
+class SyncError(TrainingError):
     """The engine does not hold the trainer's weights: its log-probabilities of the same tokens differ."""
 
 
@@ -25,15 +28,43 @@ def synchronise(
     Raises:
         SyncError: if the difference exceeds ``tolerance``.
     """
-    weights: Mapping[str, torch.Tensor] = model.state_dict()
-    engine.load_weights(weights)
+    with whole_weights(model) as weights:
+        engine.load_weights(weights)
     difference = logprob_difference(engine, model, probe)
     if not difference <= tolerance:
         raise SyncError(
             f"after the weight sync, log-probabilities of engine and trainer differ by {difference:.2e}"
-            f" (tolerance {tolerance:.0e}): rollouts would come from another policy than the one that is trained"
+            f" (tolerance {tolerance:.0e}): rollouts would come from another policy than the one that is trained;"
+            " raise rollout.sync_tolerance only if the model runs in less than float32"
         )
     return difference
+
+
+@contextmanager
+def whole_weights(model: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
+    """The weights as an ordinary checkpoint of the architecture names them.
+
+    Wrappers of several processes are taken off, sharded tensors (FSDP2) are gathered on every process, and LoRA
+    adapters are merged for as long as the context is open.
+    """
+    bare: Any = getattr(model, "module", model)
+    adapted = hasattr(bare, "merge_adapter")
+    if adapted:
+        bare.merge_adapter()
+    try:
+        state = bare.state_dict()
+        yield {
+            _plain_name(name): tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+            for name, tensor in state.items()
+            if ".lora_" not in name
+        }
+    finally:
+        if adapted:
+            bare.unmerge_adapter()
+
+
+def _plain_name(name: str) -> str:
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
 def logprob_difference(engine: Sampler, model: nn.Module, sequences: Sequence[Sequence[int]]) -> float:

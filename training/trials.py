@@ -10,8 +10,9 @@ from transformers import AutoTokenizer
 from reasoning import ANSWER_PROMPT, answer_confidence, answers_equal, boxed_answer
 from reasoning.segmenter import DEFAULT_TAGS
 from training.chat import chat_text
-from training.engine import Engine
+from training.engines import open_engine
 from training.evaluation import Measured, Outcome
+from training.recipe import Recipe
 from training.sampler import GREEDY, Request, generate
 
 
@@ -30,17 +31,17 @@ class Trial:
     correct: bool
 
 
-def trial_answers(folder: Path, measured: Measured, probe_tokens: int) -> list[Trial]:
-    """Ask for a greedy trial answer of at most ``probe_tokens`` after every step of every measured trace."""
+def trial_answers(recipe: Recipe, folder: Path, measured: Measured) -> list[Trial]:
+    """Ask for a greedy trial answer after every step of every measured trace, as the rollout would."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     cuts = [(outcome, step) for outcome in measured.outcomes for step in range(1, len(outcome.grade.trace.steps) + 1)]
-    engine = Engine(folder, max_model_len=1024)
+    engine = open_engine(recipe, folder)
     try:
         requests = []
         for outcome, step in cuts:
             prompt = chat_text(tokenizer, outcome.problem.question)
             context = tokenizer.encode(prompt + _shown(outcome, step) + ANSWER_PROMPT, add_special_tokens=False)
-            requests.append(Request(context, probe_tokens, GREEDY, DEFAULT_TAGS[1:], with_logprobs=True))
+            requests.append(Request(context, recipe.rollout.probe_tokens, GREEDY, DEFAULT_TAGS[1:], with_logprobs=True))
         completions = generate(engine, requests)
     finally:
         engine.close()

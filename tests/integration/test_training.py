@@ -145,11 +145,11 @@ def test_a_few_steps_from_the_bundled_base_give_a_learning_signal(tmp_path):
     found = run(
         tmp_path,
         f"""
-        from training.grpo import train_step_grpo
+        from training.pipeline import post_train
         from training.recipe import load_recipe
-        small = ["grpo.steps=2", "grpo.prompts=8", "grpo.group_size=4", "grpo.micro_batch=16"]
+        small = ["grpo.steps=2", "grpo.prompts=8", "grpo.group_size=4", "grpo.micro_batch=16", "seed=3"]
         recipe = load_recipe("quickstart", small)
-        train_step_grpo(recipe, Path({str(BASE)!r}), folder / "tuned", seed=3, on_step=lambda *_: None)
+        post_train(recipe, Path({str(BASE)!r}), folder / "tuned", lambda *_: None)
         log = (folder / "tuned" / "training_log.jsonl").read_text()
         print(json.dumps([json.loads(line) for line in log.splitlines()]))
         """,

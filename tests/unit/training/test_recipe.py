@@ -1,5 +1,6 @@
 import pytest
 
+from training.errors import TrainingError
 from training.grpo import check_batch
 from training.recipe import RecipeError, bundled_recipes, load_recipe
 
@@ -11,9 +12,9 @@ def test_bundled_recipes_load():
 
 
 def test_overrides_change_values_and_the_digest():
-    plain, changed = load_recipe("quickstart"), load_recipe("quickstart", ["grpo.steps=3", "rollout.truncate=false"])
-    assert (changed.grpo.steps, changed.rollout.truncate) == (3, False)
-    assert plain.digest != changed.digest == load_recipe("quickstart", ["rollout.truncate=no", "grpo.steps=3"]).digest
+    plain, changed = load_recipe("quickstart"), load_recipe("quickstart", ["grpo.steps=3", "method=grpo"])
+    assert (changed.grpo.steps, changed.method) == (3, "grpo")
+    assert plain.digest != changed.digest == load_recipe("quickstart", ["method=grpo", "grpo.steps=3"]).digest
 
 
 @pytest.mark.parametrize(
@@ -51,5 +52,17 @@ def test_a_recipe_file_can_be_anywhere(tmp_path):
 
 @pytest.mark.parametrize(("prompts", "group", "updates", "micro"), [(3, 5, 2, 5), (4, 5, 2, 3), (4, 5, 4, 10)])
 def test_batches_that_would_not_split_are_refused(prompts, group, updates, micro):
-    with pytest.raises(ValueError, match="micro_batch"):
+    with pytest.raises(TrainingError, match="micro_batch"):
         check_batch(prompts, group, updates, micro)
+
+
+def test_a_group_may_not_be_spread_over_processes():
+    with pytest.raises(TrainingError, match="2 processes"):
+        check_batch(3, 4, 1, 4, processes=2)
+    check_batch(4, 4, 1, 8, processes=2)
+
+
+@pytest.mark.parametrize("override", ["model.path=somewhere", "sft=null"])
+def test_a_recipe_has_one_base(override):
+    with pytest.raises(RecipeError, match=r"model\.path"):
+        load_recipe("quickstart", [override])

@@ -5,7 +5,7 @@ import pytest
 from reasoning import ANSWER_PROMPT
 from reasoning.segmenter import DEFAULT_TAGS
 from training.problems import take
-from training.sft import IGNORED, _collate, _example
+from training.sft import IGNORED, _example, collate
 from training.tokenizer import build_tokenizer
 from training.traces import DRILL
 
@@ -63,7 +63,7 @@ def test_a_trace_cut_early_teaches_the_true_answer_only(tokenizer):
 
 def test_padding_and_prompts_are_not_learned(tokenizer):
     examples = [_example(tokenizer, p, DRILL, 0.0, random.Random(0)) for p in take("train", 0, 3)]
-    tokens, labels = _collate(examples, tokenizer.pad_token_id)
+    tokens, labels = collate(examples, tokenizer.pad_token_id)
     for row, example in enumerate(examples):
         learned = labels[row] != IGNORED
         assert learned.sum() == len(example.tokens) - example.learned_from

@@ -1,0 +1,97 @@
+"""Questions from names, files and functions."""
+
+import json
+
+import datasets
+import pytest
+
+from training.data import HUB, DataError, Question, take_questions
+from training.recipe import DataSettings
+
+ROWS = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(5)]
+
+
+def settings(name, **options):
+    return DataSettings(name=str(name), **options)
+
+
+@pytest.fixture
+def jsonl(tmp_path):
+    def write(rows):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+def test_generated_problems_are_the_default():
+    assert len({row.question for row in take_questions(DataSettings(), 0, 20)}) > 15
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_local_files_are_shuffled_and_repeated(tmp_path, suffix):
+    path = tmp_path / f"rows.{suffix}"
+    table = datasets.Dataset.from_list(ROWS)
+    table.to_json(path) if suffix == "jsonl" else table.to_parquet(path)
+    found = take_questions(settings(path, suffix=" Box it."), 3, 12)
+    assert {row.question for row in found[:5]} == {row["question"] + " Box it." for row in ROWS}
+    assert found == take_questions(settings(path, suffix=" Box it."), 3, 12)
+    assert len(found) == 12
+
+
+def test_columns_have_names_of_their_own(jsonl):
+    path = jsonl([{"problem": "a", "solution": "1"}])
+    assert take_questions(settings(path, question="problem", answer="solution"), 0, 1) == [Question("a", "1")]
+    with pytest.raises(DataError, match=r"data\.question to one of problem, solution"):
+        take_questions(settings(path), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([*ROWS, {"question": "a", "answer": None}], "row 6 has no answer"),
+        ([{"question": " ", "answer": "1"}], "row 1 has no question"),
+    ],
+)
+def test_a_row_that_lacks_something_is_named(jsonl, rows, says):
+    with pytest.raises(DataError, match=says):
+        take_questions(settings(jsonl(rows)), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("nothing", "known: word-problems, dapo"), ("x.jsonl", "no file"), ("no.module:f", "imported")]
+)
+def test_unknown_data_is_refused_in_a_line(name, says):
+    with pytest.raises(DataError, match=says):
+        take_questions(settings(name), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "expected"),
+    [
+        (
+            "dapo-math-17k",
+            {
+                "prompt": [
+                    {
+                        "content": "Solve the following math problem step by step.\n\nWhat is 1+1?\n\n"
+                        'Remember to put your answer on its own line after "Answer:".'
+                    }
+                ],
+                "reward_model": {"ground_truth": "2"},
+            },
+            Question("What is 1+1?", "2"),
+        ),
+        ("deepmath-103k", {"question": "Q", "final_answer": "$\\pi$"}, Question("Q", "$\\pi$")),
+        ("math", {"problem": "Q", "answer": "3"}, Question("Q", "3")),
+        ("gsm8k", {"question": "Q", "answer": "So 1,000 + 1.\n#### 1,001"}, Question("Q", "1001")),
+    ],
+)
+def test_public_sets_are_read_from_their_own_rows(monkeypatch, name, row, expected):
+    def load_dataset(path, config, split):
+        assert (path, config, split) == (HUB[name].path, HUB[name].config, HUB[name].split)
+        return datasets.Dataset.from_list([row, row])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert take_questions(settings(name), 0, 2) == [expected, expected]

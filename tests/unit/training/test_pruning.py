@@ -1,0 +1,58 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.pruning import draw_survivors, pack
+from training.recipe import PruningSettings
+
+HALF = PruningSettings(completions=0.5, groups=0.5)
+
+
+def test_the_expected_gradient_is_the_whole_batchs():
+    """A small policy's GRPO gradient, over many draws of what is pruned."""
+    generator = torch.Generator().manual_seed(0)
+    advantages = torch.tensor([1.5, -0.5, -0.5, -0.5, 0.2, -0.2, 0.1, -0.1, 0.0, 0.0, 0.0, 0.0])
+    contexts = torch.randn(12, 4, generator=generator)
+    actions = torch.randint(0, 3, (12,), generator=generator)
+    policy = torch.nn.Linear(4, 3)
+
+    def gradient(rows, weights):
+        policy.zero_grad()
+        logps = policy(contexts[rows]).log_softmax(-1).gather(1, actions[rows, None]).squeeze(1)
+        (-(weights * advantages[rows] * logps).sum() / len(advantages)).backward()
+        return policy.weight.grad.clone()
+
+    whole = gradient(torch.arange(12), torch.ones(12))
+    drawn = torch.stack([gradient(*draw_survivors(advantages, 4, HALF, generator)) for _ in range(4000)])
+    error = drawn.std(dim=0) / len(drawn) ** 0.5
+    assert drawn.std() > 0
+    assert ((drawn.mean(dim=0) - whole).abs() <= 4.5 * error + 1e-7).all()
+
+
+def test_what_has_signal_always_stays_and_counts_once():
+    advantages = torch.tensor([2.0, -2.0, 0.1, -0.1, 0.01, -0.01, 0.01, -0.01])
+    for seed in range(20):
+        kept, weights = draw_survivors(advantages, 4, HALF, torch.Generator().manual_seed(seed))
+        chosen = dict(zip(kept.tolist(), weights.tolist(), strict=True))
+        assert chosen[0] == chosen[1] == 1.0
+        assert all(chosen[row] == 2.0 for row in (2, 3) if row in chosen)
+        assert all(chosen[row] == 4.0 for row in (4, 5, 6, 7) if row in chosen)
+
+
+def test_nothing_to_prune_keeps_all():
+    kept, weights = draw_survivors(torch.randn(8), 4, PruningSettings(completions=0, groups=0))
+    assert kept.tolist() == list(range(8))
+    assert weights.tolist() == [1.0] * 8
+
+
+@given(st.lists(st.integers(1, 500), max_size=40), st.integers(1, 8))
+def test_packing_loses_no_row_and_makes_no_more_padding_than_one_batch(lengths, bins):
+    packed = pack(lengths, bins)
+    assert len(packed) == bins
+    assert sorted(row for rows in packed for row in rows) == list(range(len(lengths)))
+    cells = sum(len(rows) * max(lengths[row] for row in rows) for rows in packed if rows)
+    assert cells <= len(lengths) * max(lengths, default=0)
+
+
+def test_packing_puts_neighbours_in_length_together():
+    assert [sorted(rows) for rows in pack([100, 10, 10, 100, 10, 10], 2)] == [[0, 3], [1, 2, 4, 5]]

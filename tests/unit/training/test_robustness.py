@@ -1,0 +1,112 @@
+"""What a kill, a full disk or a bad number leaves behind."""
+
+import errno
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from training.errors import TrainingError
+from training.resume import MARK, last_checkpoint, prepare
+from training.saving import clear_disk_errors, save_atomically
+from training.step_log import StepLog, read_log
+
+
+def step_log(path, **options):
+    return StepLog(path, 4, 2, lambda *_: None, **options)
+
+
+def log(steps, number, **metrics):
+    control = SimpleNamespace(should_training_stop=False)
+    state = SimpleNamespace(global_step=2 * number, is_world_process_zero=True)
+    steps.on_log(None, state, control, {"reward": 1.0, "loss": 0.1, **metrics})
+    return control.should_training_stop
+
+
+def begin(steps):
+    steps.on_train_begin(None, SimpleNamespace(is_world_process_zero=True), None)
+
+
+def test_a_rerun_begins_the_log_anew_and_a_resumed_one_goes_on(tmp_path):
+    path = tmp_path / "log.jsonl"
+    first = step_log(path)
+    begin(first)
+    log(first, 1, sampled_tokens=10)
+    log(first, 2, sampled_tokens=10)
+    resumed = step_log(path, resumed_step=1)
+    begin(resumed)
+    log(resumed, 2, sampled_tokens=11)
+    assert [(line["step"], line["sampled_tokens"]) for line in read_log(path)] == [(1, 10), (2, 11)]
+    begin(step_log(path))
+    assert read_log(path) == []
+
+
+def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1.0, "sampled_tokens": 1}\n{"step": 2.0, "sam')
+    assert [line["step"] for line in read_log(path)] == [1]
+
+
+def test_the_token_budget_ends_a_run_after_the_step_that_reaches_it(tmp_path):
+    steps = step_log(tmp_path / "log.jsonl", token_budget=25)
+    begin(steps)
+    assert [log(steps, number, sampled_tokens=10) for number in (1, 2, 3)] == [False, False, True]
+
+
+@pytest.mark.parametrize("metric", ["loss", "grad_norm"])
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, metric):
+    steps = step_log(tmp_path / "log.jsonl")
+    begin(steps)
+    with pytest.raises(TrainingError, match=f"{metric} is nan at step 3.*--resume"):
+        log(steps, 3, **{metric: float("nan")})
+    assert read_log(tmp_path / "log.jsonl") == []
+
+
+def test_only_whole_checkpoints_are_resumed(tmp_path):
+    for step in (2, 10, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    assert last_checkpoint(tmp_path) is None
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}" / MARK).touch()
+    assert last_checkpoint(tmp_path).name == "checkpoint-4"
+
+
+def test_checkpoints_of_another_recipe_are_not_resumed(tmp_path):
+    folder = tmp_path / "resume"
+    assert prepare(folder, "one", resume=True) is None
+    (folder / "checkpoint-2").mkdir()
+    (folder / "checkpoint-2" / MARK).touch()
+    assert prepare(folder, "one", resume=True).name == "checkpoint-2"
+    with pytest.raises(TrainingError, match="other recipe values"):
+        prepare(folder, "two", resume=True)
+    assert prepare(folder, "two", resume=False) is None
+    assert not (folder / "checkpoint-2").exists()
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path):
+    folder = tmp_path / "model"
+
+    def write(text, fail):
+        def into(staging):
+            (staging / "config.json").write_text(text)
+            if fail:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            (staging / "model.safetensors").write_text(text)
+
+        return into
+
+    save_atomically(folder, write("old", fail=False))
+    with pytest.raises(TrainingError, match=r"full.*--resume"), clear_disk_errors(folder):
+        save_atomically(folder, write("new", fail=True))
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "config.json": "old",
+        "model.safetensors": "old",
+    }
+    save_atomically(folder, write("new", fail=False))
+    assert json.dumps([path.read_text() for path in folder.iterdir()]) == '["new", "new"]'
+    assert not (tmp_path / "model.partial").exists()
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
+    with pytest.raises(PermissionError), clear_disk_errors(tmp_path):
+        raise PermissionError(errno.EACCES, "denied")

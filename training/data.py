@@ -1,0 +1,133 @@
+"""Questions with reference answers: generated ones, public data sets by name, and one's own files."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from training.problems import problems
+from training.recipe import DataSettings
+
+SUFFIXES = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+
+
+class DataError(ValueError):
+    """Data that cannot be trained on; the message is one line that says which row and what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One row: what is asked and the answer to compare with."""
+
+    question: str
+    answer: str
+
+
+Loader = Callable[[int], Iterator[Question]]
+"""An endless or finite stream of questions for a seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubSet:
+    """A public data set: where it is and how a row reads."""
+
+    path: str
+    split: str
+    read: Callable[[dict[str, Any]], Question]
+    config: str | None = None
+
+
+HUB = {
+    "dapo-math-17k": HubSet(
+        "BytedTsinghua-SIA/DAPO-Math-17k",
+        "train",
+        lambda row: Question(_without_dapo_frame(row["prompt"][0]["content"]), row["reward_model"]["ground_truth"]),
+    ),
+    "deepmath-103k": HubSet(
+        "zwhe99/DeepMath-103K", "train", lambda row: Question(row["question"], row["final_answer"])
+    ),
+    "math": HubSet("nlile/hendrycks-MATH-benchmark", "train", lambda row: Question(row["problem"], row["answer"])),
+    "gsm8k": HubSet(
+        "openai/gsm8k",
+        "train",
+        lambda row: Question(row["question"], row["answer"].rpartition("####")[2].strip().replace(",", "")),
+        "main",
+    ),
+}
+
+
+def questions(settings: DataSettings, seed: int) -> Iterator[Question]:
+    """The questions of a recipe, each with its suffix; a finite set is shuffled by ``seed`` and repeated.
+
+    Raises:
+        DataError: no such data set or file, a missing column, or a row without a question or an answer.
+    """
+    for row in _source(settings, seed):
+        yield Question(row.question + settings.suffix, row.answer)
+
+
+def take_questions(settings: DataSettings, seed: int, count: int) -> list[Question]:
+    """The first ``count`` of :func:`questions`."""
+    return list(islice(questions(settings, seed), count))
+
+
+def _source(settings: DataSettings, seed: int) -> Iterator[Question]:
+    if settings.name == "word-problems":
+        return (Question(row.question, row.answer) for row in problems("train", seed))
+    if settings.name in HUB:
+        return _repeated(_hub_rows(HUB[settings.name]), settings.name, seed)
+    if Path(settings.name).suffix in SUFFIXES:
+        return _repeated(_file_rows(settings), settings.name, seed)
+    module, separator, attribute = settings.name.partition(":")
+    if not separator:
+        known = ", ".join(["word-problems", *HUB])
+        raise DataError(f"no data set {settings.name!r}; known: {known}, a .jsonl or .parquet file, or module:function")
+    try:
+        loader: Loader = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"data {settings.name!r} cannot be imported: {error}") from error
+    return loader(seed)
+
+
+def _hub_rows(source: HubSet) -> list[Question]:
+    from datasets import load_dataset
+
+    rows = load_dataset(source.path, source.config, split=source.split)
+    unique = {row.question: row for row in map(source.read, rows)}  # DAPO-Math-17k repeats its rows a hundred times
+    return list(unique.values())
+
+
+def _file_rows(settings: DataSettings) -> list[Question]:
+    from datasets import load_dataset
+
+    path = Path(settings.name)
+    if not path.exists():
+        raise DataError(f"no file {path}; give data.name an existing .jsonl or .parquet file")
+    rows = load_dataset(SUFFIXES[path.suffix], data_files=str(path), split="train")
+    for key, column in (("data.question", settings.question), ("data.answer", settings.answer)):
+        if column not in rows.column_names:
+            raise DataError(f"{path} has no column {column!r}; set {key} to one of {', '.join(rows.column_names)}")
+    return [Question(row[settings.question], row[settings.answer]) for row in rows]
+
+
+def _repeated(rows: list[Question], name: str, seed: int) -> Iterator[Question]:
+    if not rows:
+        raise DataError(f"{name} holds no rows")
+    for index, row in enumerate(rows):
+        if row.question is None or not str(row.question).strip():
+            raise DataError(f"{name}: row {index + 1} has no question; remove the row")
+        if row.answer is None or not str(row.answer).strip():
+            raise DataError(f"{name}: row {index + 1} has no answer; remove the row")
+    rng = random.Random(seed)
+    while True:
+        rng.shuffle(rows)
+        yield from (Question(str(row.question), str(row.answer)) for row in rows)
+
+
+def _without_dapo_frame(prompt: str) -> str:
+    """The problem itself: the data set asks for an ``Answer:`` line around it, where a recipe asks for a box."""
+    problem = prompt.partition("\n\n")[2] or prompt
+    return problem.rpartition("\n\nRemember to put your answer")[0] or problem

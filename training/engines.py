@@ -1,0 +1,26 @@
+"""The rollout engine that a recipe asks for."""
+
+from pathlib import Path
+
+import torch
+
+from training.recipe import Recipe
+from training.sampler import Sampler
+
+
+def open_engine(recipe: Recipe, folder: str | Path, *, seed: int = 0) -> Sampler:
+    """An engine on a checkpoint, long enough for the recipe's prompts and completions."""
+    settings = recipe.rollout
+    if settings.engine == "transformers":
+        from training.transformers_engine import TransformersEngine
+
+        dtype = getattr(torch, recipe.model.dtype)
+        return TransformersEngine(folder, device="cuda" if torch.cuda.is_available() else "cpu", dtype=dtype)
+    from training.engine import Engine
+
+    return Engine(
+        folder,
+        max_model_len=settings.max_prompt_tokens + settings.max_completion_tokens,
+        seed=seed,
+        gpu_memory=settings.gpu_memory,
+    )
