@@ -17,12 +17,13 @@ export class Strip {
     this.root = root;
     this.server = server;
     this.rows = new Map();
+    this.refused = false; // nobody asks again until there is another key
   }
 
   /** Ask now and then every few seconds, as long as the page is seen. */
   async run() {
     for (;;) {
-      if (!document.hidden) await this.update();
+      if (!document.hidden && !this.refused) await this.update();
       await new Promise((wake) => setTimeout(wake, EVERY));
     }
   }
@@ -31,7 +32,9 @@ export class Strip {
     let models;
     try {
       models = await this.server.efficiency();
+      this.refused = false;
     } catch (error) {
+      this.refused = error.status === 401;
       this.#explain(error.status === 404 ? "This server does not report its efficiency." : error.message);
       return;
     }

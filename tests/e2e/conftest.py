@@ -1,12 +1,12 @@
 """A real headless Chromium, the page of the real server, and a scripted server for what that one never says."""
 
 import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from lane import Lane
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from programs import program
 from pydantic import HttpUrl
 from real_server import Server
 from scripted_server import ScriptedServer
@@ -28,11 +28,8 @@ EXPECTED = ("Failed to load resource", "net::ERR_")
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """``CHROMIUM``, else the one on the path."""
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if executable is None:
-        missing = "no browser: install Debian's chromium, or set CHROMIUM to the path of one"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    """The executable that ``CHROMIUM`` names, else the one on the path."""
+    executable = os.environ.get("CHROMIUM") or program("chromium", "Debian's package chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser

@@ -211,6 +211,14 @@ async def test_text_streams_in_before_the_answer_ends(page, lane, scripted):
     assert await lane.step_tokens() == [3, 3]
 
 
+async def test_the_live_strip_does_not_knock_again_without_a_key(page, scripted):
+    scripted.key = "sk-right"
+    await page.goto(scripted.url)
+    await expect(page.locator("#live-note")).to_have_text("This server needs an API key.")
+    await page.wait_for_timeout(4000)
+    assert scripted.summaries == 1
+
+
 async def test_the_live_strip_takes_statistics_in_the_place_of_a_mean(page, scripted):
     statistics = {"completion": {"mean": 8.0, "p50": 7.0, "p90": 12.0}}
     scripted.efficiency = [EFFICIENCY | {"tokens_per_answer": statistics, "steps_per_answer": {"mean": 2.5}}]

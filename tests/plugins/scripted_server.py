@@ -66,6 +66,7 @@ class ScriptedServer:
         models: names that are served.
         efficiency: entries of ``/v1/efficiency``; None where the server has none.
         asked: headers and bodies of the requests for answers.
+        summaries: how often the summary was asked for.
     """
 
     def __init__(self) -> None:
@@ -75,6 +76,7 @@ class ScriptedServer:
         self.models = ["scripted"]
         self.efficiency: list[dict[str, Any]] | None = [EFFICIENCY]
         self.asked: list[tuple[dict[str, str], dict[str, Any]]] = []
+        self.summaries = 0
         self.page = WebPage(markers=("Wait",))
         self.url = ""
 
@@ -104,6 +106,7 @@ class ScriptedServer:
         return self._refused(request) or JSONResponse({"data": [{"id": name} for name in self.models]})
 
     async def _efficiency(self, request: Request) -> Response:
+        self.summaries += 1
         if self.efficiency is None:
             return JSONResponse({"error": {"message": "Not Found"}}, 404)
         return self._refused(request) or JSONResponse({"data": self.efficiency})
