@@ -1,0 +1,114 @@
+"""``docker compose`` resolves every profile, and what it would start is closed by default."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from programs import program
+
+ROOT = Path(__file__).resolve().parents[3]
+PROFILES = {
+    "": {"server"},
+    "gpu": {"server-gpu"},
+    "load": {"server", "locust"},
+    "load-gpu": {"server-gpu", "locust-gpu"},
+}
+ALWAYS = {"prometheus", "grafana"}
+
+
+def compose():
+    """The compose plugin, or the program of the same name."""
+    docker = shutil.which("docker")
+    plugin = [str(docker), "compose"]
+    if docker and subprocess.run([*plugin, "version"], capture_output=True, check=False).returncode == 0:
+        return plugin
+    return [program("docker-compose", "Docker's compose plugin (.ci/programs does, on Debian)")]
+
+
+def resolved(*options, **variables):
+    names = ("COMPOSE_PROFILES", "BIND", "PORT", "MODEL", "GPUS")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | variables
+    command = [*compose(), "--project-directory", str(ROOT), *options, "config", "--format", "json"]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_starts_its_services(profile):
+    project = resolved(*(("--profile", profile) if profile else ()))
+    assert set(project["services"]) == PROFILES[profile] | ALWAYS
+
+
+@pytest.fixture(scope="module", params=[profile for profile in PROFILES if "load" in profile])
+def services(request):
+    return resolved("--profile", request.param)["services"]
+
+
+def test_nothing_runs_as_root_or_writes_to_its_image(services):
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert dockerfile.count("\nUSER 10001:10001\n") == dockerfile.count("\nENTRYPOINT ") == 3
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert "build" in service or not service["user"].startswith("0")
+        assert not service.get("privileged")
+
+
+def test_every_service_has_limits_and_a_health_check(services):
+    for name, service in services.items():
+        assert service["deploy"]["resources"]["limits"]["memory"], name
+        assert "healthcheck" in service or "build" in service, "an image of ours brings its own"
+
+
+def test_ports_are_open_to_this_machine_only_unless_asked(services):
+    assert all(port["host_ip"] == "127.0.0.1" for service in services.values() for port in service["ports"])
+    asked = resolved(BIND="0.0.0.0", PORT="9000")["services"]["server"]["ports"]
+    assert [(port["host_ip"], port["published"]) for port in asked] == [("0.0.0.0", "9000")]
+
+
+def test_versions_are_pinned(services):
+    for service in services.values():
+        tag = service["image"].partition(":")[2]
+        assert tag
+        assert tag[0].isdigit() or tag[0] == "v"
+
+
+def test_what_is_mounted_from_the_clone_exists_and_is_read_only(services):
+    for service in services.values():
+        for volume in service.get("volumes", []):
+            if volume["type"] == "bind":
+                assert volume["read_only"]
+                assert Path(volume["source"]).exists(), volume
+
+
+def test_no_service_is_given_a_secret(services):
+    names = [name.lower() for service in services.values() for name in service.get("environment") or {}]
+    assert not [name for name in names if "password" in name or "token" in name or "key" in name]
+
+
+def test_the_load_waits_for_a_server_that_is_ready(services):
+    (load,) = [service for name, service in services.items() if name.startswith("locust")]
+    (needed,) = load["depends_on"].values()
+    assert needed["condition"] == "service_healthy"
+    assert services["grafana"]["depends_on"]["prometheus"]["condition"] == "service_healthy"
+
+
+def test_the_gpu_server_gets_the_model_that_is_named_and_the_gpus(tmp_path):
+    service = resolved("--profile", "gpu", MODEL=str(tmp_path))["services"]["server-gpu"]
+    (checkpoint,) = [volume for volume in service["volumes"] if volume["target"] == "/checkpoint"]
+    assert checkpoint["source"] == str(tmp_path)
+    assert service["environment"]["STEPGRPO_CHECKPOINT"] == "/checkpoint"
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+
+
+def test_prometheus_scrapes_the_name_that_every_server_has(services):
+    target = "stepgrpo:8000"
+    assert target in (ROOT / "deploy" / "prometheus" / "targets.yml").read_text()
+    (server,) = [service for name, service in services.items() if name.startswith("server")]
+    assert server["networks"]["default"]["aliases"] == [target.partition(":")[0]]
