@@ -1,0 +1,150 @@
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from typer.testing import CliRunner
+
+from loadtests.bench_serve import app
+from loadtests.bench_serve_load import Load, LoadError, Measured, run_load
+from loadtests.bench_serve_report import row_of, table_of
+
+LOAD = Load(concurrency=2, requests=10, tokens=3, stream=True)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers every chat with three tokens; a server that is ``failing`` answers 500."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.bodies.append(body)
+        usage = {"usage": {"completion_tokens": body["max_tokens"]}}
+        if body["stream"]:
+            chunks = [
+                {"choices": [{"delta": {"role": "assistant"}}]},
+                {"choices": [{"delta": {"content": "x"}}]},
+                usage,
+            ]
+            answer = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+        else:
+            answer = json.dumps(usage)
+        self.send_response(500 if self.server.failing else 200)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class Scripted(ThreadingHTTPServer):
+    """A server on a free port that remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.bodies: list[dict[str, object]] = []
+        self.failing = False
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    server = Scripted()
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_every_request_of_a_load_is_made_and_counted(scripted, stream):
+    load = Load(concurrency=3, requests=10, tokens=3, stream=stream)
+    measured = await run_load(scripted.url, "bench", load, seed=1)
+    assert measured.completion_tokens == 30
+    assert len(measured.first) == 10
+    assert all(0 < first <= measured.seconds for first in measured.first)
+    assert len({str(body["messages"]) for body in scripted.bodies}) == 10
+    assert all(body["ignore_eos"] and body["temperature"] == 0 for body in scripted.bodies)
+
+
+async def test_both_servers_get_the_same_questions(scripted):
+    await run_load(scripted.url, "bench", LOAD, seed=1)
+    await run_load(scripted.url, "bench", LOAD, seed=1)
+    first, second = (sorted(map(str, scripted.bodies[start : start + 10])) for start in (0, 10))
+    assert first == second
+
+
+async def test_a_server_that_fails_ends_the_run(scripted):
+    scripted.failing = True
+    with pytest.raises(LoadError, match="500"):
+        await run_load(scripted.url, "bench", LOAD, seed=1)
+
+
+def run(seconds, tokens=100, first=(0.1,)):
+    return Measured(seconds, tokens, first)
+
+
+def test_throughput_is_that_of_all_rounds_together():
+    row = row_of(LOAD, [(run(1.0), run(2.0)), (run(3.0), run(2.0))])
+    assert row.throughput == (50.0, 50.0)
+    assert row.throughput_ratio[0] == 1.0
+    assert row.throughput_ratio[1] < 1 < row.throughput_ratio[2]
+
+
+def test_the_slowest_first_tokens_are_compared():
+    ours = run(1.0, first=(*[0.1] * 98, 0.3, 0.3))
+    row = row_of(LOAD, [(ours, run(1.0, first=(0.1,) * 100))])
+    assert row.first == pytest.approx((300, 100))
+    assert row.first_ratio[0] == pytest.approx(3)
+    assert not row.passes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "first", "stream", "passes"),
+    [
+        (1.0, 0.1, True, True),
+        (1.02, 0.105, True, True),
+        (1.03, 0.1, True, False),
+        (1.0, 0.106, True, False),
+        (1.0, 0.106, False, True),  # its first token cannot be seen
+    ],
+)
+def test_the_bounds(seconds, first, stream, passes):
+    load = Load(concurrency=1, requests=1, tokens=1, stream=stream)
+    assert row_of(load, [(run(seconds, first=(first,)), run(1.0))]).passes is passes
+
+
+def test_the_table_has_a_row_for_each_load():
+    table = table_of([row_of(LOAD, [(run(1.0), run(1.0))])]).splitlines()
+    assert table[2] == ("| stream | 2 | 100 | 100 | 1.000 (1.000 to 1.000) | 100.0 | 100.0 | 1.000 (1.000 to 1.000) |")
+
+
+def test_the_command(scripted):
+    """Against servers that run already."""
+    command = ["bench", "serve", "--urls", f"{scripted.url},{scripted.url}", "--rounds", "2", "--requests", "4"]
+    result = CliRunner().invoke(app, [*command, "--concurrency", "1,3", "--tokens", "5"])
+    assert result.exit_code == 0, result.output
+    assert [line.split("|")[1:3] for line in result.output.splitlines()[2:6]] == [
+        [" stream ", " 1 "],
+        [" stream ", " 3 "],
+        [" whole ", " 1 "],
+        [" whole ", " 3 "],
+    ]
+    assert "of 4 rows within bounds" in result.output
+
+
+@pytest.mark.parametrize(
+    "options", [["--answers", "some"], ["--concurrency", "many"], ["--urls", "http://one"], ["--rounds", "0"]]
+)
+def test_options_that_do_not_fit(options):
+    assert CliRunner().invoke(app, ["bench", "serve", *options]).exit_code == 2
+
+
+def test_a_server_that_is_not_there():
+    result = CliRunner().invoke(app, ["bench", "serve", "--urls", "http://127.0.0.1:9,http://127.0.0.1:9"])
+    assert result.exit_code == 1
+    assert "http://127.0.0.1:9 did not answer" in result.output
