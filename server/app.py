@@ -1,6 +1,8 @@
 """The service: vLLM's app over a metered engine, with our routes, reports and errors."""
 
 from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -60,17 +62,30 @@ def vllm_defaults(settings: ServerSettings, checkpoint: ServedCheckpoint) -> dic
 async def _serve(arguments: Namespace, settings: ServerSettings, checkpoint: ServedCheckpoint) -> None:
     name = arguments.served_model_name[0]
     url, socket = vllm.listen(arguments)
-    async with vllm.started_engine(arguments) as engine:
-        metered = metered_engine(engine, name, checkpoint, ExitLimits.of(settings))
-        app = await vllm.build_app(arguments, metered)
-        extend(app, metered)
-        app.include_router(web_routes(WebPage(markers=checkpoint.markers, compare_url=settings.compare_url)))
+    async with application(arguments, settings, checkpoint) as (app, engine):
         print(f"ready: model {name} at {url}/v1, metrics at {url}/metrics", flush=True)
         stopped = await vllm.serve_http(app, socket, arguments)
-        died = metered.errored and not metered.draining
+        died = engine.errored and not engine.draining
     await stopped
     if died:
         raise vllm.ServerError("the engine died; its log says why")
+
+
+@asynccontextmanager
+async def application(
+    arguments: Namespace, settings: ServerSettings, checkpoint: ServedCheckpoint
+) -> AsyncIterator[tuple[FastAPI, MeteredEngine]]:
+    """The finished app over an engine of its own, which ends with the block.
+
+    Raises:
+        ServerError: the engine did not start.
+    """
+    async with vllm.started_engine(arguments) as engine:
+        metered = metered_engine(engine, arguments.served_model_name[0], checkpoint, ExitLimits.of(settings))
+        app = await vllm.build_app(arguments, metered)
+        extend(app, metered)
+        app.include_router(web_routes(WebPage(markers=checkpoint.markers, compare_url=settings.compare_url)))
+        yield app, metered
 
 
 def extend(app: FastAPI, engine: MeteredEngine) -> None:
