@@ -242,3 +242,40 @@ async def test_draining_begins_with_the_shutdown(bench):
     bench.engine.shutdown(timeout=30)
     assert bench.engine.draining
     assert bench.script.shut_down
+
+
+FOUR_TOKENS = "<think> a b c d</think> e"
+
+
+async def test_an_exit_that_the_policy_forced_is_reported_as_such(bench):
+    output = bench.output((0, FOUR_TOKENS, "stop"))
+    output.outputs[0].forced_exit = "step_budget"
+    await bench.run(output)
+    assert bench.exits() == {"step_budget": 1}
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason"), [(3, "token_budget"), (4, "token_budget"), (5, "model"), (None, "model")]
+)
+async def test_a_token_budget_that_was_used_up_ended_the_thinking(bench, budget, reason):
+    """Four tokens stand between the tags."""
+    await bench.run(bench.output((0, FOUR_TOKENS, "length")), sampling=bench.sampling(thinking_token_budget=budget))
+    assert bench.exits() == {reason: 1}
+
+
+async def test_a_token_budget_counts_what_the_prompt_thought(bench):
+    output = bench.output((0, " c d</think> e", "length"), prompt="<|im_start|>assistant\n<think> a b")
+    await bench.run(output, sampling=bench.sampling(thinking_token_budget=4))
+    assert bench.exits() == {"token_budget": 1}
+
+
+async def test_a_token_budget_of_nothing(bench):
+    output = bench.output((0, "<think></think> e", "length"))
+    await bench.run(output, sampling=bench.sampling(thinking_token_budget=0))
+    assert bench.exits() == {"token_budget": 1}
+
+
+async def test_a_token_budget_is_not_the_reason_where_thinking_went_on_to_the_limit(bench):
+    output = bench.output((0, "<think> a b c d", "length"))
+    await bench.run(output, sampling=bench.sampling(thinking_token_budget=4))
+    assert bench.exits() == {"length": 1}

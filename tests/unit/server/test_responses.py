@@ -4,8 +4,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from reasoning import parse_trace
-from server.report import current_reports, report_of
-from server.responses import with_reports
+from server.exit_control import asked_exit_control
+from server.report import ResponseReports, collecting, current_reports, report_of
+from server.responses import with_reports, with_response_report
 from server.savings import Baseline
 
 REPORT = report_of(parse_trace("<think>a</think>b", tokens=8), Baseline("calibrated", 0.5, 20.0))
@@ -172,6 +173,58 @@ async def test_a_client_that_leaves_ends_the_stream_behind():
     ("values", "param"), [({"messages": []}, "messages"), ({"reasoning_efficiency": "no"}, "reasoning_efficiency")]
 )
 async def test_what_is_refused_before_vllm_sees_it(values, param):
+    with pytest.raises(RefusedError) as refused:
+        await with_reports(answering(), RefusedError)(Asked(**values), None)
+    assert refused.value.args[1] == param
+
+
+class Whole(Open):
+    output: list[str]
+    usage: BaseModel | None
+
+
+class OutputUsage(Open):
+    output_tokens_details: Details
+
+
+async def test_an_object_of_the_responses_api_carries_the_report_itself():
+    async def finish():
+        return Whole(output=[], usage=OutputUsage(output_tokens_details=Details()))
+
+    for wanted in (True, False):
+        with collecting(ResponseReports(wanted)) as reports:
+            reports.add(0, REPORT)
+            whole = (await with_response_report(finish)()).model_dump(serialize_as_any=True)
+        assert whole.get("reasoning_efficiency") == (REPORT.model_dump() if wanted else None)
+        assert whole["usage"]["output_tokens_details"]["reasoning_tokens"] == REPORT.tokens.reasoning
+
+
+async def test_a_stream_that_calls_the_engine_late_still_finds_its_request():
+    async def handler(request, raw_request=None):
+        async def stream():
+            for _ in range(2):
+                yield (current_reports(), asked_exit_control.get().max_reasoning_steps)
+
+        return stream()
+
+    asked = Asked(max_reasoning_steps=3)
+    events = [event async for event in await with_reports(handler, RefusedError, lazy=True)(asked, None)]
+    (first, steps), second = events[0], events[1]
+    assert first is not None
+    assert second == (first, steps)
+    assert steps == 3
+    assert (current_reports(), asked_exit_control.get().max_reasoning_steps) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "param"),
+    [
+        ({"max_reasoning_steps": 0}, "max_reasoning_steps"),
+        ({"early_exit": {"policy": "luck"}}, "early_exit.policy"),
+        ({"max_reasoning_steps": 1, "use_beam_search": True}, "use_beam_search"),
+    ],
+)
+async def test_exit_control_that_does_not_fit_is_refused(values, param):
     with pytest.raises(RefusedError) as refused:
         await with_reports(answering(), RefusedError)(Asked(**values), None)
     assert refused.value.args[1] == param
