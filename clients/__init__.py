@@ -1,0 +1,20 @@
+"""A typed client on the official OpenAI SDK, with the efficiency report and exit control. It talks HTTP only."""
+
+from clients.answer import Answer, AnswerText, Event, ThinkingText
+from clients.client import AsyncClient, Client
+from clients.control import EarlyExit, ExitControl
+from clients.report import EfficiencyReport, ExitReason, efficiency_report
+
+__all__ = [
+    "Answer",
+    "AnswerText",
+    "AsyncClient",
+    "Client",
+    "EarlyExit",
+    "EfficiencyReport",
+    "Event",
+    "ExitControl",
+    "ExitReason",
+    "ThinkingText",
+    "efficiency_report",
+]

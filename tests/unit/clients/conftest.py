@@ -1,0 +1,3 @@
+from clients_script import scripted
+
+__all__ = ["scripted"]

@@ -1,0 +1,112 @@
+import json
+
+import pytest
+from clients_script import REPORT, completion
+from typer.testing import CliRunner
+
+import stepgrpo
+from clients.compare import Asked, InvalidQuestionsError, read_questions
+from clients.compare_report import as_json, markdown, write
+from clients.comparison import Comparison, Failed, Measured, Pair, judge
+
+
+def pair(base, tuned, correct=(None, None), question="How?"):
+    return Pair(question, Measured(base, 4, "model", correct[0]), Measured(tuned, 2, "model", correct[1]))
+
+
+def compared(*pairs):
+    return Comparison("base", "tuned", list(pairs))
+
+
+def test_savings_are_a_ratio_of_means_with_an_interval_around_it():
+    saved = compared(*(pair(100 + i, 50 + i % 7) for i in range(40))).savings()
+    assert saved.value == pytest.approx(1 - sum(50 + i % 7 for i in range(40)) / sum(100 + i for i in range(40)))
+    assert saved.low < saved.value < saved.high
+
+
+def test_the_interval_is_of_pairs():
+    """Questions of very different length, each shortened to its half: no doubt about the ratio."""
+    saved = compared(*(pair(10**n, 10**n // 2) for n in range(1, 6))).savings()
+    assert saved.low == saved.value == saved.high == 0.5
+
+
+def test_accuracy_is_compared_where_answers_are_known():
+    assert compared(pair(2, 1)).accuracy_gain() is None
+    gain = compared(pair(2, 1, (False, True)), pair(2, 1, (True, True)), pair(2, 1)).accuracy_gain()
+    assert gain.value == 0.5
+    assert gain.low == 0
+    assert gain.high == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "right"), [("So \\boxed{19}.", True), ("It is 19", True), ("It is 18.", False), ("", False)]
+)
+def test_answers_are_compared_as_mathematics(text, right):
+    assert judge(text, "19") is right
+
+
+def test_questions_are_lines_of_text_or_of_json(tmp_path):
+    file = tmp_path / "questions"
+    file.write_text('How much?\n\n{"question": "And this?", "answer": 19}\n')
+    assert read_questions(file) == [Asked(question="How much?"), Asked(question="And this?", answer="19")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("\n", "holds no question"), ("a\n{broken", ":2 is not a JSON object like"), (None, "cannot be read")],
+)
+def test_a_file_without_questions_is_refused(tmp_path, content, message):
+    file = tmp_path / "questions"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(InvalidQuestionsError, match=message):
+        read_questions(file)
+
+
+def test_the_report_holds_every_pair_and_every_failure(tmp_path):
+    comparison = compared(pair(100, 50, (True, True), "a | b"), pair(50, 40, (True, False)))
+    comparison.failures.append(Failed("Why?", "no server"))
+    text = markdown(comparison)
+    assert "| a \\| b | 100 | 50 | 50% | 4 > 2 | model | yes > yes |" in text
+    assert "| **mean** | 75.0 | 45.0 | 40.0% | 4.00 > 2.00 |  | 100.0% > 50.0% |" in text
+    assert "- Why?: no server" in text
+    write(comparison, tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "compare.json").read_text()) == as_json(comparison)
+    assert "<svg" in (tmp_path / "new" / "compare.svg").read_text()
+
+
+def run(*arguments):
+    return CliRunner().invoke(stepgrpo.app, ["compare", *arguments], prog_name="stepgrpo", env={"COLUMNS": "200"})
+
+
+def test_the_command_asks_both(scripted, tmp_path):
+    questions = tmp_path / "questions"
+    questions.write_text('{"question": "How much is 12 plus 7?", "answer": "19"}\n')
+    for _ in range(2):
+        scripted.reply(completion(reasoning_efficiency=REPORT))
+    both = ["--base", scripted.url, "--tuned", scripted.url, "--base-model", "old", "--tuned-model", "new"]
+    result = run(*both, "--temperature", "0", "--output", str(tmp_path / "out"), str(questions))
+    assert result.exit_code == 0, result.output
+    assert sorted(body["model"] for body in scripted.bodies) == ["new", "old"]
+    assert "new saves 0.0% of the tokens of old" in result.output
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"compare.json", "compare.md", "compare.svg"}
+
+
+def test_a_question_that_fails_is_named_and_fails_the_command(scripted, tmp_path):
+    questions = tmp_path / "questions"
+    questions.write_text("How?\nWhy?\n")
+    both = ["--base", scripted.url, "--tuned", scripted.url, "--base-model", "a", "--tuned-model", "b"]
+    for status in (200, 200, 200, 400):
+        scripted.reply(completion() if status == 200 else {"error": {"message": "too long"}}, status)
+    result = run(*both, "--concurrency", "1", str(questions))
+    assert result.exit_code == 1
+    assert "1 questions failed, first: http" in result.output
+    assert "too long" in result.output
+
+
+def test_no_questions_no_server(tmp_path):
+    questions = tmp_path / "questions"
+    both = ["--base", "http://127.0.0.1:9", "--tuned", "http://127.0.0.1:9", str(questions)]
+    assert "cannot be read" in run(*both).output
+    questions.write_text("How?\n")
+    assert "no server answers at http://127.0.0.1:9" in run(*both).output
