@@ -10,16 +10,20 @@ from typer.main import get_group
 
 
 class Command(NamedTuple):
-    """Where a sub-command lives: a module whose ``app``, a ``typer.Typer``, has a command of that name."""
+    """Where a sub-command lives: a module whose ``app``, a ``typer.Typer``, has a command of that name.
+
+    ``more`` are modules that add sub-commands to a group of that name.
+    """
 
     module: str
     summary: str
+    more: tuple[str, ...] = ()
 
 
 COMMANDS = {
     "serve": Command("server.cli", "Serve a checkpoint and report the steps, exit and savings of every answer."),
     "train": Command("training.cli", "Train a recipe: a base model and its Step-GRPO checkpoint."),
-    "bench": Command("loadtests.bench_serve", "Measure the server against vLLM's own, side by side."),
+    "bench": Command("loadtests.bench_serve", "Measure serving and training.", more=("training.bench",)),
     "eval": Command("training.cli", "Measure base and tuned checkpoint on the same held-out questions."),
     "ask": Command("clients.cli", "Ask a server and see the thinking step by step, its exit and savings."),
     "compare": Command("clients.cli", "Ask two servers the same questions and see what the tuned model saves."),
@@ -28,7 +32,13 @@ COMMANDS = {
 
 def load(name: str) -> Any:
     """The command itself, with the arguments and the help that its package gives it."""
-    return get_group(import_module(COMMANDS[name].module).app).commands[name]
+    entry = COMMANDS[name]
+    modules = (entry.module, *entry.more)
+    found: list[Any] = [get_group(import_module(module).app).commands[name] for module in modules]
+    command, *others = found
+    for group in others:
+        command.commands.update(group.commands)
+    return command
 
 
 class LazyGroup(TyperGroup):

@@ -46,17 +46,17 @@ def train(
     """
     chosen = {"seed": seed, "method": method}
     options = [f"{key}={value}" for key, value in chosen.items() if value is not None]
-    loaded = _recipe(recipe, [*(overrides or ()), *options])
+    loaded = read_recipe(recipe, [*(overrides or ()), *options])
     if plan:
         from training.plan import estimate
 
         console.print(Markdown(estimate(loaded).as_markdown()))
         return
-    with _clear_errors():
+    with clear_errors():
         from training.pipeline import run_recipe
         from training.prometheus import exporters
 
-        with _progress() as on_stage:
+        with progress() as on_stage:
             report = run_recipe(loaded, output, on_stage, resume=resume, callbacks=exporters(metrics_port))
     _show(report)
 
@@ -74,20 +74,20 @@ def evaluate(
 
     stepgrpo eval quickstart --output checkpoints --set evaluation.questions=1000
     """
-    loaded = _recipe(recipe, overrides or ())
+    loaded = read_recipe(recipe, overrides or ())
     from training.pipeline import Folders, calibrate
 
     folders = Folders(output)
     for folder in (folders.base, folders.tuned):
         if not (folder / "config.json").exists():
             _fail(f"no checkpoint at {folder}; train one with: stepgrpo train {recipe} --output {output}")
-    with _progress() as on_stage:
+    with progress() as on_stage:
         report = calibrate(loaded, folders, on_stage, split)
     _show(report)
 
 
 @contextmanager
-def _progress() -> Iterator[StageCallback]:
+def progress() -> Iterator[StageCallback]:
     """A bar per stage, with the latest metrics beside it."""
     columns = (
         TextColumn("{task.description:<32}"),
@@ -112,7 +112,7 @@ def _progress() -> Iterator[StageCallback]:
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
+def clear_errors() -> Iterator[None]:
     """What a run can fail of, as one line that says what to do."""
     from training.data import DataError
     from training.errors import TrainingError
@@ -124,7 +124,8 @@ def _clear_errors() -> Iterator[None]:
         _fail(str(error))
 
 
-def _recipe(name: str, overrides: Iterable[str]) -> Recipe:
+def read_recipe(name: str, overrides: Iterable[str]) -> Recipe:
+    """The recipe with its overrides; what is wrong with it ends the command with one line."""
     try:
         return load_recipe(name, overrides)
     except RecipeError as error:

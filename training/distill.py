@@ -61,6 +61,7 @@ def train_distilled(
     rng = random.Random(recipe.seed)
     batches = [batch for _ in range(settings.epochs) for batch in _batches(harvest.examples, settings.batch_size, rng)]
     output.mkdir(parents=True, exist_ok=True)
+    cost = float(harvest.sampled_tokens)
     with (output / LOG_NAME).open("w") as log:
         for step, batch in enumerate(batches, start=1):
             tokens, labels = collate(batch, tokenizer.pad_token_id)
@@ -71,7 +72,7 @@ def train_distilled(
                 schedule["lr"] = settings.learning_rate * (1 - (step - 1) / len(batches))
             optimizer.step()
             optimizer.zero_grad()
-            line = {"step": float(step), "loss": loss.item(), "sampled_tokens": float(harvest.sampled_tokens)}
+            line = {"step": float(step), "loss": loss.item(), "sampled_tokens": cost if step == 1 else 0.0}
             log.write(json.dumps(line) + "\n")
             on_step(step, len(batches), line)
 

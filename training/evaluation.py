@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.stats import spearmanr
 from transformers import AutoTokenizer
 
@@ -76,6 +77,8 @@ def measure(
     questions: Sequence[Problem],
     samplings: Sequence[Sampling],
     rollouts: RolloutPolicy = plain_rollouts,
+    *,
+    seed: int = 0,
 ) -> list[Measured]:
     """Answer every question once with each way of sampling; ``rollouts`` other than plain ones only where asked for."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -85,7 +88,9 @@ def measure(
         measured = []
         for sampling in samplings:
             context = RolloutContext(engine, tokenizer, exit_policy(recipe), sampling)
-            outcomes = zip(questions, rollouts(context, prompts), strict=True)
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                outcomes = zip(questions, rollouts(context, prompts), strict=True)
             graded = tuple(_outcome(recipe, tokenizer.eos_token_id, problem, one) for problem, one in outcomes)
             measured.append(Measured(folder.name, sampling, graded))
         return measured

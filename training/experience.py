@@ -98,6 +98,7 @@ class Experience:
         self, text: Sequence[str], answers: Sequence[str], groups: Sequence[int], log_metric: LogMetric
     ) -> list[float]:
         """What the latest rollouts are worth, by the method; logs what they were like."""
+        started = time.perf_counter()
         markers = self._recipe.markers
         think, inside = self._recipe.model.think, self._recipe.model.thinking_in_prompt
         grades = [
@@ -114,6 +115,7 @@ class Experience:
             )
             for graded, rollout, group in zip(grades, self.rollouts, groups, strict=True)
         ]
+        values = self._method.rewards(batch, self._recipe.reward)
         cost = float(self._processes * sum(rollout.cost for rollout in self.rollouts))
         for name, value in {
             **self._timings,
@@ -121,12 +123,13 @@ class Experience:
             "accuracy": fmean(one.correct for one in batch),
             "steps": fmean(one.steps for one in batch),
             "sampled_tokens": cost,
+            "reward_seconds": time.perf_counter() - started,
         }.items():
             log_metric(name, value)
         right = [one.steps for one in batch if one.correct]
         if right:
             log_metric("steps_correct", fmean(right))
-        return self._method.rewards(batch, self._recipe.reward)
+        return values
 
 
 def exit_policy(recipe: Recipe) -> ExitPolicyConfig:

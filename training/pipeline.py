@@ -80,14 +80,21 @@ def run_recipe(
     """
     folders, method = Folders(output), load_method(recipe.method)
     base: str | Path = recipe.model.path or folders.base
-    if recipe.model.path is None and not (resume and _finished(folders.base)):
-        train_base(recipe, folders.base, on_step=on_stage("supervised training of the base"))
-        _finish(recipe, folders.base, "sft")
+    if recipe.model.path is None:
+        prepare_base(recipe, folders.base, on_stage, keep=resume)
     if not isinstance(method, AtInference) and not (resume and _finished(folders.tuned)):
         post_train(recipe, base, folders.tuned, on_stage(recipe.method), resume=resume, callbacks=callbacks)
     if recipe.model.path is not None:
         return folders.tuned
     return calibrate(recipe, folders, on_stage)
+
+
+def prepare_base(recipe: Recipe, folder: Path, on_stage: StageCallback, *, keep: bool = True) -> Path:
+    """Train the base into ``folder`` and return it; a finished one that is there is kept if wanted."""
+    if not (keep and _finished(folder)):
+        train_base(recipe, folder, on_step=on_stage("supervised training of the base"))
+        _finish(recipe, folder, "sft")
+    return folder
 
 
 def post_train(

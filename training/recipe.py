@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -185,11 +185,29 @@ class Recipe(Settings):
             raise ValueError("give either model.path (a checkpoint to start from) or an sft section (train the base)")
         return self
 
+    def overridden(self, changes: Mapping[str, object]) -> Self:
+        """The same recipe with values changed; keys are dotted."""
+        values = self.model_dump()
+        for key, value in changes.items():
+            _set(values, key, value)
+        return self.model_validate(values)
+
     @property
     def digest(self) -> str:
         """``sha256:`` and the hash of the recipe's values, defaults included."""
         values = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return "sha256:" + hashlib.sha256(values.encode()).hexdigest()
+
+
+def _set(values: dict[str, Any], key: str, value: object) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        if values.get(parent) is None:
+            values[parent] = {}
+        values = values[parent]
+        if not isinstance(values, dict):
+            raise RecipeError(f"--set {key}={value}: {parent} has no keys of its own")
+    values[last] = value
 
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
@@ -227,9 +245,4 @@ def _override(values: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator:
         raise RecipeError(f"--set {override}: write key=value, for example --set grpo.steps=10")
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise RecipeError(f"--set {override}: {parent} has no keys of its own")
-    values[last] = yaml.safe_load(value)
+    _set(values, key, yaml.safe_load(value))

@@ -1,0 +1,84 @@
+"""``stepgrpo bench train`` and ``stepgrpo bench methods``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from training.cli import Overrides, clear_errors, progress, read_recipe
+
+app = typer.Typer(no_args_is_help=True)
+bench = typer.Typer(no_args_is_help=True, help="Measure training.")
+app.add_typer(bench, name="bench")
+console = Console()
+
+RecipeName = Annotated[str, typer.Argument(help="Name of a bundled recipe, or a YAML file.")]
+
+
+@app.callback()
+def commands() -> None:
+    """Measure training."""
+
+
+@bench.command()
+def train(
+    recipe: RecipeName = "quickstart",
+    base: Annotated[Path, typer.Option(help="Checkpoint to start from.")] = Path("checkpoints/base"),
+    output: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("runs/bench"),
+    samples: Annotated[int, typer.Option(help="Completions a rollout.")] = 256,
+    overrides: Overrides = None,
+) -> None:
+    """Time one training step by its parts, and against lock-step rounds, TRL's stock step and transformers.
+
+    stepgrpo bench train quickstart --base checkpoints/base
+    """
+    loaded = read_recipe(recipe, overrides or ())
+    with clear_errors():
+        from training.step_bench import bench_step
+
+        console.print(
+            Markdown(bench_step(loaded, base or Path("checkpoints/base"), output, samples=samples).as_markdown())
+        )
+
+
+@bench.command()
+def methods(
+    recipe: RecipeName = "quickstart",
+    base: Annotated[Path | None, typer.Option(help="Checkpoint to start from; trained if none.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for all runs; finished ones are kept.")] = Path("runs/methods"),
+    only: Annotated[str, typer.Option(help="Methods, separated by commas; all by default.")] = "",
+    seeds: Annotated[int, typer.Option(help="Final runs of each method.")] = 3,
+    trials: Annotated[int, typer.Option(min=1, max=3, help="Settings tried for each method.")] = 3,
+    token_budget: Annotated[int, typer.Option(help="Sampled tokens a training run.")] = 400_000,
+    questions: Annotated[int, typer.Option(help="Held-out questions a measurement.")] = 1000,
+    workers: Annotated[int, typer.Option(help="Runs at a time, each on one core.")] = 2,
+    overrides: Overrides = None,
+) -> None:
+    """Train, tune and measure all methods from the same base on the same budget of sampled tokens.
+
+    stepgrpo bench methods quickstart --output runs/methods
+    """
+    loaded = read_recipe(recipe, overrides or ())
+    with clear_errors():
+        from training.comparison import GRIDS, compare_methods
+
+        chosen = tuple(name.strip() for name in only.split(",") if name.strip()) or tuple(GRIDS)
+        if unknown := set(chosen) - set(GRIDS):
+            raise typer.BadParameter(f"no method {', '.join(sorted(unknown))}; there are {', '.join(GRIDS)}")
+        with progress() as on_stage:
+            report = compare_methods(
+                loaded,
+                output,
+                on_stage,
+                methods=chosen,
+                seeds=seeds,
+                trials=trials,
+                token_budget=token_budget,
+                questions=questions,
+                workers=workers,
+                base=base,
+            )
+    console.print(Markdown((report / "comparison.md").read_text()))
+    console.print(f"written to {report}")

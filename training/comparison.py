@@ -1,0 +1,186 @@
+"""All methods from the same base, on the same budget of sampled tokens, each tuned by the same number of trials."""
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from training.problems import Split
+from training.progress import StageCallback
+from training.recipe import Recipe
+
+BASE = "base"
+GRIDS: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "grpo": tuple({"grpo.learning_rate": rate} for rate in (2.5e-4, 5e-4, 1e-3)),
+    "length-penalty": tuple({"reward.length_weight": weight} for weight in (0.3, 0.6, 0.9)),
+    "grpo-lambda": tuple({"reward.lambda_share": share} for share in (0.2, 0.5, 0.8)),
+    "soft-overlong": tuple({"reward.overlong_buffer": buffer} for buffer in (0.5, 0.7, 0.9)),
+    "s-grpo": tuple({"grpo.learning_rate": rate} for rate in (2.5e-4, 5e-4, 1e-3)),
+    "deer": tuple({"rollout.threshold": threshold} for threshold in (0.95, 0.99, 0.999)),
+    "deer-sft": tuple({"distill.learning_rate": rate} for rate in (1e-4, 3e-4, 1e-3)),
+    "step-grpo": tuple({"reward.beta": beta} for beta in (0.3, 0.5, 0.7)),
+    "step-grpo-no-truncation": tuple({"reward.beta": beta} for beta in (0.3, 0.5, 0.7)),
+    "step-grpo-no-step-reward": tuple({"rollout.threshold": threshold} for threshold in (0.95, 0.99, 0.999)),
+    "step-grpo-all-sample-mean": tuple({"reward.beta": beta} for beta in (0.3, 0.5, 0.7)),
+}
+"""What is tried for each method: three values of what matters most to it, the recipe's or the paper's among them."""
+
+TUNING_SEED = 1000
+ACCURACY_SLACK = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training of a method and its measurement; ``folder`` holds the checkpoint and ``result.json``."""
+
+    method: str
+    seed: int
+    settings: dict[str, Any]
+    split: Split
+    questions: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run came to; shares of checks are NaN where no chain had such a first pass."""
+
+    method: str
+    seed: int
+    settings: dict[str, Any]
+    accuracy: float
+    tokens: float
+    probe_tokens: float
+    steps: float
+    redundant_checks: float
+    useful_checks: float
+    sampled_tokens: float
+    seconds: float
+
+
+def compare_methods(
+    recipe: Recipe,
+    output: Path,
+    on_stage: StageCallback,
+    *,
+    methods: Sequence[str] = tuple(GRIDS),
+    seeds: int = 3,
+    trials: int = 3,
+    token_budget: int = 400_000,
+    questions: int = 1000,
+    workers: int = 2,
+    base: Path | None = None,
+) -> Path:
+    """Train, tune and measure every method; what already lies in ``output`` is kept, so an interrupted run goes on.
+
+    Args:
+        recipe: of the task; its base is trained unless ``base`` names one.
+        output: folder for checkpoints, results, and the table and plots in ``report``.
+        on_stage: told of progress.
+        methods: names out of :data:`GRIDS`.
+        seeds: final runs of each method, measured on the test split.
+        trials: settings tried for each method on the calibration split, with a seed of their own.
+        token_budget: sampled tokens a training run, those of trial answers included.
+        questions: held-out questions a measurement.
+        workers: runs at a time, each on one thread.
+        base: checkpoint to start from.
+
+    Returns:
+        The report's folder.
+    """
+    from training.comparison_report import write_comparison
+    from training.pipeline import prepare_base
+
+    start = prepare_base(recipe, output / BASE, on_stage) if base is None else base
+    recipe = recipe.model_copy(update={"grpo": recipe.grpo.model_copy(update={"token_budget": token_budget})})
+    tuning = [
+        Run(method, TUNING_SEED, settings, "calibration", questions, output / "tuning" / method / str(index))
+        for method in methods
+        for index, settings in enumerate(GRIDS[method][:trials])
+    ]
+    tuned = run_all(recipe, start, tuning, workers, on_stage("tuning"))
+    best = {method: choose([result for result in tuned if result.method == method]) for method in methods}
+    final = [
+        Run(method, seed, best[method].settings, "test", questions, output / "final" / method / str(seed))
+        for method in methods
+        for seed in range(seeds)
+    ]
+    vanilla = [Run(BASE, seed, {}, "test", questions, output / "final" / BASE / str(seed)) for seed in range(seeds)]
+    results = run_all(recipe, start, [*vanilla, *final], workers, on_stage("final runs"))
+    report = output / "report"
+    write_comparison(report, results, token_budget=token_budget, trials=trials)
+    return report
+
+
+def choose(trials: Sequence[Result]) -> Result:
+    """The trial with the fewest tokens among those at most a point less accurate than the most accurate one."""
+    most = max(trial.accuracy for trial in trials)
+    return min((trial for trial in trials if trial.accuracy >= most - ACCURACY_SLACK), key=lambda trial: trial.tokens)
+
+
+def run_all(recipe: Recipe, base: Path, runs: Sequence[Run], workers: int, on_step: Any) -> list[Result]:
+    """Carry out the runs, each in a process of its own, and return their results in order."""
+    results: dict[Path, Result] = {}
+    spawn = multiprocessing.get_context("spawn")
+    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the workers: two threads on busy cores cost more than they give
+    with ProcessPoolExecutor(workers, mp_context=spawn, max_tasks_per_child=1) as pool:
+        pending = {pool.submit(carry_out, recipe, base, run): run for run in runs}
+        for future in as_completed(pending):
+            results[pending[future].folder] = found = future.result()
+            on_step(len(results), len(runs), {"accuracy": found.accuracy, "completion_tokens": found.tokens})
+    return [results[run.folder] for run in runs]
+
+
+def carry_out(recipe: Recipe, base: Path, run: Run) -> Result:
+    """Train and measure one run, or read its result if it was carried out before."""
+    path = run.folder / "result.json"
+    if path.exists():
+        return Result(**json.loads(path.read_text()))
+    from training.evaluation import adaptivity, measure
+    from training.methods import AtInference, load_method
+    from training.pipeline import post_train
+    from training.problems import take
+    from training.rollout import RolloutPolicy, plain_rollouts
+    from training.sampler import Sampling
+    from training.step_log import LOG_NAME, read_log
+
+    name = {} if run.method == BASE else {"method": run.method}
+    chosen = recipe.overridden({"seed": run.seed, **name, **run.settings})
+    started = time.perf_counter()
+    method = None if run.method == BASE else load_method(run.method)
+    folder = base
+    rollouts: RolloutPolicy = plain_rollouts
+    if isinstance(method, AtInference):
+        rollouts = method.rollouts
+    elif method is not None:
+        folder = run.folder / "checkpoint"
+        post_train(chosen, base, folder, lambda *_: None)
+    seconds = time.perf_counter() - started
+    sampling = Sampling(recipe.evaluation.temperature, recipe.evaluation.top_p)
+    asked = take(run.split, recipe.seed, run.questions)
+    [measured] = measure(chosen, folder, asked, [sampling], rollouts, seed=run.seed)
+    checks = adaptivity(measured)
+    log = read_log(folder / LOG_NAME) if folder != base else []
+    result = Result(
+        method=run.method,
+        seed=run.seed,
+        settings=run.settings,
+        accuracy=float(measured.correct.mean()),
+        tokens=float(measured.tokens.mean()),
+        probe_tokens=sum(outcome.probe_tokens for outcome in measured.outcomes) / len(measured.outcomes),
+        steps=float(measured.steps.mean()),
+        redundant_checks=checks.checks_after_right,
+        useful_checks=checks.checks_after_wrong,
+        sampled_tokens=sum(line["sampled_tokens"] for line in log),
+        seconds=seconds,
+    )
+    run.folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(result), indent=2) + "\n")
+    partial.replace(path)
+    return result
