@@ -5,6 +5,7 @@ stands for ``$__rate_interval``.
 """
 
 import math
+import re
 import sys
 import time
 from pathlib import Path
@@ -74,9 +75,7 @@ def points(values: list[Any], end: float) -> tuple[np.ndarray, np.ndarray]:
 
 def label(template: str, labels: dict[str, str]) -> str:
     """A legend with its ``{{labels}}`` filled in."""
-    for name, value in labels.items():
-        template = template.replace(f"{{{{{name}}}}}", value)
-    return template
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: labels.get(found[1], ""), template)
 
 
 def shown(value: float, unit: str) -> str:
