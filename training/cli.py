@@ -68,13 +68,36 @@ def evaluate(
     split: Annotated[
         Literal["calibration", "test"], typer.Option(help="Held-out questions; `calibration` also stamps the card.")
     ] = "test",
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="Public benchmark to measure models on instead; may be repeated.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="With --benchmark: checkpoint or OpenAI-compatible URL; the first is the reference."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="With --benchmark: answers a question.")] = 1,
+    data: Annotated[
+        Path | None, typer.Option(help="With --benchmark: folder with its files; the hub by default.")
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Measure base and tuned checkpoint on the same held-out questions, by plain decoding.
+    """Measure base and tuned checkpoint on the same held-out questions, by plain decoding; or any models on benchmarks.
 
     stepgrpo eval quickstart --output checkpoints --set evaluation.questions=1000
+
+    stepgrpo eval qwen3-8b --model Qwen/Qwen3-8B --model runs/qwen3-8b/step-grpo --benchmark math-500 --samples 4
     """
     loaded = read_recipe(recipe, overrides or ())
+    if benchmark:
+        if not model:
+            _fail("--benchmark needs at least one --model, a checkpoint or the URL of a server")
+        with clear_errors():
+            from training.benchmark_report import evaluate_models
+
+            with progress() as on_stage:
+                report = evaluate_models(loaded, model, benchmark, output, on_stage, samples=samples, folder=data)
+        _show(report)
+        return
     from training.pipeline import Folders, calibrate
 
     folders = Folders(output)

@@ -1,0 +1,82 @@
+"""Benchmarks in their public formats, written here in small."""
+
+import csv
+import json
+
+import pytest
+
+from training.benchmarks import BOXED, load_benchmark, same_text
+from training.data import DataError
+
+
+def write(folder, name, *rows):
+    path = folder / f"{name}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+GPQA = {
+    "Question": "Which is a metal?",
+    "Correct Answer": "Iron\n",
+    "Incorrect Answer 1": "Neon",
+    "Incorrect Answer 2": "Argon",
+    "Incorrect Answer 3": "Xenon",
+    "Writer's Difficulty Estimate": "Easy undergraduate level (or easier)",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "question", "answer", "difficulty"),
+    [
+        ("gsm8k", {"question": "Q", "answer": "1+1=<<1+1=2>>2\n#### 1,002"}, "Q", "1002", "1 operations"),
+        ("math-500", {"problem": "Q", "answer": "\\pi", "level": 3}, "Q", "\\pi", "level 3"),
+        ("amc-2023", {"question": "Q", "answer": "27.0"}, "Q", "27", ""),
+        ("aime-2024", {"ID": "2024-I-1", "Problem": "Q", "Answer": "033"}, "Q", "33", ""),
+        ("aime-2025", {"problem": "Q", "answer": "0"}, "Q", "0", ""),
+    ],
+)
+def test_a_row_of_each(tmp_path, name, row, question, answer, difficulty):
+    write(tmp_path, name, row)
+    [item] = load_benchmark(name, tmp_path)
+    assert (item.question, item.answer, item.difficulty) == (question + BOXED, answer, difficulty)
+
+
+def test_gpqa_lists_its_choices_in_an_order_of_the_questions_own(tmp_path):
+    with (tmp_path / "gpqa-diamond.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, GPQA)
+        writer.writeheader()
+        writer.writerow(GPQA)
+    [item] = load_benchmark("gpqa-diamond", tmp_path)
+    assert f"({item.answer}) Iron" in item.question
+    assert item.difficulty == "Easy undergraduate level"
+    assert load_benchmark("gpqa-diamond", tmp_path) == [item]
+
+
+def test_bbh_is_a_folder_of_tasks(tmp_path):
+    write(tmp_path / "bbh", "navigate", {"input": "Q", "target": "Yes"})
+    write(tmp_path / "bbh", "snarks", {"input": "Q", "target": "(A)"})
+    items = load_benchmark("bbh", tmp_path)
+    assert [(item.difficulty, item.answer) for item in items] == [("navigate", "Yes"), ("snarks", "A")]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "says"),
+    [
+        ("mmlu", None, "there are gsm8k"),
+        ("math-500", None, "no file"),
+        ("math-500", {"problem": "Q"}, "row 1 does not read"),
+        ("aime-2024", {"problem": "Q", "result": "1"}, "none of the columns answer"),
+        ("bbh", None, "no rows"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said_in_a_line(tmp_path, name, row, says):
+    if row:
+        write(tmp_path, name, row)
+    with pytest.raises(DataError, match=says):
+        load_benchmark(name, tmp_path)
+
+
+@pytest.mark.parametrize(("found", "answer"), [("(A)", "A"), ("\\text{True}", "True"), (" yes. ", "Yes")])
+def test_words_and_choices_are_compared_as_such(found, answer):
+    assert same_text(found, answer)
+    assert not same_text(found, "B")

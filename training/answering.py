@@ -1,0 +1,93 @@
+"""Who answers: a checkpoint on the rollout engine, or any server that speaks the OpenAI API. Plain decoding only."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from openai import AsyncOpenAI, OpenAIError
+from transformers import AutoTokenizer
+
+from training.chat import chat_tokens
+from training.engines import open_engine
+from training.errors import TrainingError
+from training.recipe import Recipe
+from training.sampler import Request, Sampling, generate
+
+CONCURRENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer: text with its thinking block, completion tokens, and why it ended (``stop`` or ``length``)."""
+
+    text: str
+    tokens: int
+    finish_reason: str
+
+
+def from_checkpoint(
+    recipe: Recipe, model: str, questions: Sequence[str], sampling: Sampling, samples: int
+) -> list[list[Reply]]:
+    """``samples`` answers a question from a checkpoint (folder or hub name)."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    engine = open_engine(recipe, model, seed=recipe.seed)
+    try:
+        torch.manual_seed(recipe.seed)
+        limit = recipe.rollout.max_completion_tokens
+        prompts = [chat_tokens(tokenizer, question) for question in questions for _ in range(samples)]
+        found = generate(engine, [Request(prompt, limit, sampling) for prompt in prompts])
+    finally:
+        engine.close()
+    replies = [Reply(one.text, len(one.tokens), "length" if one.finish == "length" else "stop") for one in found]
+    return [replies[start : start + samples] for start in range(0, len(replies), samples)]
+
+
+def from_url(
+    recipe: Recipe, url: str, questions: Sequence[str], sampling: Sampling, samples: int, *, api_key: str = "none"
+) -> list[list[Reply]]:
+    """``samples`` answers a question from ``URL`` or ``URL#model`` (the first model that it lists by default).
+
+    Raises:
+        TrainingError: the server cannot be reached or refuses.
+    """
+    try:
+        return asyncio.run(_ask_all(recipe, url, questions, sampling, samples, api_key))
+    except OpenAIError as error:
+        raise TrainingError(f"{url}: {error}; is it the base URL of an OpenAI-compatible server (…/v1)?") from error
+
+
+async def _ask_all(
+    recipe: Recipe, url: str, questions: Sequence[str], sampling: Sampling, samples: int, api_key: str
+) -> list[list[Reply]]:
+    address, _, name = url.partition("#")
+    places = asyncio.Semaphore(CONCURRENT)
+    start, end = recipe.model.think
+    async with AsyncOpenAI(base_url=address, api_key=api_key, timeout=3600) as client:
+        model = name or (await client.models.list()).data[0].id
+
+        async def ask(question: str, seed: int) -> Reply:
+            async with places:
+                response = await client.chat.completions.create(
+                    model=model,
+                    messages=[{"role": "user", "content": question}],
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    max_tokens=recipe.rollout.max_completion_tokens,
+                    seed=seed,
+                )
+            [choice] = response.choices
+            extra = choice.message.model_extra or {}
+            thought = extra.get("reasoning") or extra.get("reasoning_content")
+            text = choice.message.content or ""
+            if thought:
+                text = f"{start}{thought}{end}{text}" if choice.finish_reason != "length" or text else start + thought
+            used = response.usage.completion_tokens if response.usage else 0
+            return Reply(text, used, "length" if choice.finish_reason == "length" else "stop")
+
+        asked = [
+            ask(question, recipe.seed * 1_000_003 + index)
+            for index, question in enumerate(one for one in questions for _ in range(samples))
+        ]
+        replies = await asyncio.gather(*asked)
+    return [list(replies[begin : begin + samples]) for begin in range(0, len(replies), samples)]
