@@ -128,6 +128,15 @@ async def test_a_stream_never_shows_what_may_still_be_dropped(ask):
     assert shown
 
 
+async def test_a_marker_of_several_tokens_is_held_back_whole(ask):
+    asking = ask(STEPS, "<think>\nTwo.\nWait a minute, four.\n</think>\n\n")
+    phrase = ServedModel("tuned", ("Wait a minute",), ("<think>", "</think>"), Baseline(), None)
+    asking.engine = SteeredEngine(asking.plain, asking.story, lambda adapter: phrase, ExitLimits(), RefusedError)
+    text, tokens, _ = await asking.streamed()
+    assert text == "<think>\nTwo.\n\n</think>\n\n So 4."
+    assert tokens == text + END
+
+
 async def test_a_marker_within_a_word_is_none(ask):
     thought = "<think>\nTwo.\nWaiting, awaiting Wait.\n</think>\n\n"
     text, _, end = await ask(ExitControl(max_reasoning_steps=2), thought).streamed()
