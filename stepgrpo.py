@@ -25,6 +25,7 @@ COMMANDS = {
     "train": Command("training.cli", "Train a recipe: a base model and its Step-GRPO checkpoint."),
     "bench": Command("loadtests.bench_serve", "Measure serving and training.", more=("training.bench",)),
     "eval": Command("training.cli", "Measure base and tuned checkpoint on the same held-out questions."),
+    "doctor": Command("server.doctor_cli", "Check whether this machine can serve, and say what to do."),
     "ask": Command("clients.cli", "Ask a server and see the thinking step by step, its exit and savings."),
     "compare": Command("clients.cli", "Ask two servers the same questions and see what the tuned model saves."),
 }

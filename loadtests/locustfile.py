@@ -1,0 +1,350 @@
+"""Locust users who stream answers from an OpenAI-compatible server: ``locust -f loadtests/locustfile.py --help``."""
+
+import json
+import logging
+import os
+import random
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
+
+from geventhttpclient import HTTPClient
+from geventhttpclient.response import HTTPSocketResponse
+from locust import LoadTestShape, User, constant, events, task
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.event import EventHook
+from locust.runners import WorkerRunner
+
+from loadtests.load_report import Distribution, LoadReport, Thresholds
+from loadtests.scenarios import SCENARIOS, Scenario
+from loadtests.server_totals import Totals, totals_of
+from loadtests.streaming import BrokenStreamError, Streamed, read_stream
+
+QUESTIONS: Final = Path(__file__).with_name("questions.jsonl")
+"""Held-out questions of the quickstart task, from its generator."""
+
+PATH: Final = "/v1/chat/completions"
+FINISHING_SECONDS: Final = 60
+"""How long users may take to finish their last answers, so that the totals are whole."""
+
+ROWS: Final = "answer"
+FIRST: Final = "time to first token (ms)"
+GAP: Final = "time between tokens (us)"
+TOKENS: Final = "tokens per answer"
+STEPS: Final = "steps per answer"
+"""Rows of locust's statistics beside its own one for requests, which holds latency, failures and answers a second."""
+
+answered = EventHook()
+"""Fired with ``environment`` and ``streamed`` for each finished answer; listen to it in your own locustfile."""
+
+log = logging.getLogger("loadtests")
+
+
+@events.init_command_line_parser.add_listener
+def add_options(parser: LocustArgumentParser) -> None:
+    """Our options beside locust's."""
+    group = parser.add_argument_group("answers")
+    group.add_argument(
+        "--scenario",
+        choices=sorted(SCENARIOS),
+        default="steady",
+        help="; ".join(f"{name}: {scenario.summary}" for name, scenario in SCENARIOS.items()),
+    )
+    group.add_argument("--model", default="", help="A served name; the server's first by default.")
+    group.add_argument("--questions", default=str(QUESTIONS), help="Text, one a line, or JSON lines with `question`.")
+    group.add_argument("--keys-file", default="", help="API keys, one a line, for the scenario many-keys.")
+    group.add_argument("--max-tokens", type=int, default=1000, help="Most tokens of an answer.")
+    group.add_argument("--temperature", type=float, default=1.0, help="Of sampling.")
+    group.add_argument("--seed", type=int, default=0, help="Of the order of questions and of the scenario's chances.")
+    group.add_argument("--report", default="", help="Folder for load.md and load.json.")
+    group.add_argument("--max-failures", type=int, default=0, help="More failed requests fail the run.")
+    group.add_argument("--max-ttft-p95", type=float, help="Milliseconds to the first token.")
+    group.add_argument("--max-itl-p95", type=float, help="Milliseconds from token to token.")
+    group.add_argument("--max-latency-p95", type=float, help="Milliseconds to the end of an answer.")
+    group.add_argument("--min-answers-per-second", type=float, help="Finished answers a second.")
+    group.add_argument(
+        "--exact-totals",
+        action="store_true",
+        help="Answers, tokens and steps must equal what the server's metrics gained; nobody else may use it meanwhile.",
+    )
+
+
+class Server:
+    """The server under load, spoken to over one connection."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or parts.hostname is None:
+            sys.exit("loadtests: give the server's address, such as --host http://127.0.0.1:8000")
+        self._base = parts.path.rstrip("/").removesuffix("/v1")
+        self._client = HTTPClient(
+            parts.hostname,
+            parts.port,
+            ssl=parts.scheme == "https",
+            connection_timeout=30,
+            network_timeout=300,
+        )
+
+    def get(self, path: str, key: str = "") -> str:
+        """Body of a page."""
+        response = self._client.get(self._base + path, headers=_headers(key))
+        body = bytes(response.read()).decode()
+        if response.status_code != 200:
+            raise ConnectionError(f"{path} answers {response.status_code}: {body[:200]}")
+        return body
+
+    def post(self, body: dict[str, Any], key: str) -> HTTPSocketResponse:
+        """Send a request for a chat completion."""
+        return self._client.post(self._base + PATH, body=json.dumps(body), headers=_headers(key))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+
+
+class Run:
+    """What all users of a process share: scenario, questions and keys, and the server's totals at the start."""
+
+    def __init__(self, environment: Environment) -> None:
+        options = environment.parsed_options
+        assert isinstance(options, Namespace)
+        self.options = options
+        self.scenario: Scenario = SCENARIOS[options.scenario]
+        self.questions = _questions(Path(options.questions))
+        self.keys = _keys(options.keys_file) if self.scenario.many_keys else [os.environ.get("STEPGRPO_API_KEY", "")]
+        self.users = count()
+        self.hang_ups = 0
+        self.before: Totals | None = None
+        self._model = str(options.model)
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return str(self.options.host or "")
+
+    @property
+    def model(self) -> str:
+        """The model that is asked."""
+        if not self._model:
+            server = Server(self.url)
+            self._model = json.loads(server.get("/v1/models", self.keys[0]))["data"][0]["id"]
+            server.close()
+        return self._model
+
+    def totals(self) -> Totals | None:
+        """What the server's metrics say now."""
+        server = Server(self.url)
+        try:
+            return totals_of(server.get("/metrics", self.keys[0]), [self.model])
+        except OSError:
+            return None
+        finally:
+            server.close()
+
+
+class Asker(User):
+    """Asks one question after the other, each answer as a stream."""
+
+    wait_time = constant(0)
+    run_of_process: ClassVar[Run]
+
+    def on_start(self) -> None:
+        """Get a connection, a key and an order of questions of its own."""
+        self.run_ = type(self).run_of_process
+        number = next(self.run_.users)
+        self.rng = random.Random(f"{self.run_.options.seed}:{number}")
+        self.key = self.run_.keys[number % len(self.run_.keys)]
+        self.server = Server(self.run_.url)
+
+    def on_stop(self) -> None:
+        """Close the connection."""
+        self.server.close()
+
+    @task
+    def ask(self) -> None:
+        """One answer, or one hang-up."""
+        run = self.run_
+        body = {
+            "model": run.model,
+            "messages": [{"role": "user", "content": self.rng.choice(run.questions)}],
+            "temperature": run.options.temperature,
+            "max_tokens": run.options.max_tokens,
+            "seed": self.rng.getrandbits(31),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        } | run.scenario.fields(self.rng)
+        stay = run.scenario.chunks_before_hanging_up(self.rng)
+        started = time.perf_counter()
+        try:
+            response = self.server.post(body, self.key)
+            if response.status_code != 200:
+                raise BrokenStreamError(f"{response.status_code}: {bytes(response.read()).decode()[:200]}")
+            if stay is not None and _hang_up(response, stay):
+                run.hang_ups += 1
+                return
+            streamed = read_stream(_lines(response), started, time.perf_counter)
+        except (BrokenStreamError, OSError) as error:
+            self.server.close()
+            self._fire(1000 * (time.perf_counter() - started), exception=error)
+            time.sleep(0.1)  # gevent's: a server that refuses all is not asked in a tight loop
+        else:
+            self._fire(streamed.whole)
+            answered.fire(environment=self.environment, streamed=streamed)
+
+    def _fire(self, milliseconds: float, exception: Exception | None = None) -> None:
+        self.environment.events.request.fire(
+            request_type="POST",
+            name=PATH,
+            response_time=milliseconds,
+            response_length=0,
+            exception=exception,
+            context={},
+        )
+
+
+def _lines(response: HTTPSocketResponse) -> Iterator[bytes]:
+    while line := bytes(response.readline(b"\n")):
+        yield line
+
+
+def _hang_up(response: HTTPSocketResponse, chunks: int) -> bool:
+    """Read some chunks and leave; False if the answer was over before."""
+    for line in _lines(response):
+        chunks -= line.startswith(b"data: ")
+        if not chunks:
+            response.release()
+            return True
+    return True
+
+
+class Users(LoadTestShape):
+    """How many users there are, as the scenario says; --users, --spawn-rate and --run-time are locust's."""
+
+    use_common_options = True
+
+    def tick(self) -> tuple[int, float] | None:
+        """Users wanted now and how many may start a second; None ends the run."""
+        options = Asker.run_of_process.options
+        seconds, duration = self.get_run_time(), float(options.run_time or 0)
+        if duration and seconds >= duration:
+            return None
+        users = int(options.users or 1)
+        wanted = SCENARIOS[options.scenario].users(seconds, users, duration or 60)
+        return wanted, float(options.spawn_rate or users)
+
+
+@events.init.add_listener
+def prepare(environment: Environment, **_: Any) -> None:
+    """Read questions and keys, and let users finish their last answers."""
+    try:
+        Asker.run_of_process = Run(environment)
+    except (OSError, ValueError) as error:
+        sys.exit(f"loadtests: {error}")
+    environment.stop_timeout = environment.stop_timeout or FINISHING_SECONDS
+
+
+@events.test_start.add_listener
+def begin(environment: Environment, **_: Any) -> None:
+    """Remember the server's totals, where the statistics are kept."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    run = Asker.run_of_process
+    try:
+        model = run.model
+    except (OSError, ValueError, LookupError) as error:
+        log.error("no server answers as it should at %s: start one with `stepgrpo serve` (%s)", run.url, error)
+        environment.process_exit_code = 1
+        assert environment.runner is not None
+        environment.runner.quit()
+        return
+    run.before = run.totals()
+    log.info("asking %s at %s, scenario %s", model, run.url, run.options.scenario)
+
+
+@answered.add_listener
+def count_answer(environment: Environment, streamed: Streamed, **_: Any) -> None:
+    """A row of locust's statistics for each quantity; its totals hold requests alone."""
+    for name, value in (
+        (FIRST, round(streamed.first_token)),
+        (GAP, None if streamed.between_tokens is None else round(1000 * streamed.between_tokens)),
+        (TOKENS, streamed.tokens),
+        (STEPS, streamed.steps),
+    ):
+        if value is not None:
+            environment.stats.get(name, ROWS).log(value, 0)
+
+
+@events.quitting.add_listener
+def finish(environment: Environment, **_: Any) -> None:
+    """Write the report and set the exit code."""
+    run = Asker.run_of_process
+    if isinstance(environment.runner, WorkerRunner) or environment.process_exit_code:
+        return
+    report = report_of(environment, run)
+    if run.options.report:
+        report.write(Path(run.options.report))
+    print(report.markdown(), flush=True)
+    environment.process_exit_code = 1 if report.verdicts() else 0
+
+
+def report_of(environment: Environment, run: Run) -> LoadReport:
+    """The report of what the statistics hold."""
+    stats, options = environment.stats, run.options
+    after = run.totals() if run.before else None
+    quantities = {
+        "time to first token": _distribution(stats.get(FIRST, ROWS)),
+        "time between tokens": _distribution(stats.get(GAP, ROWS), unit=1000),
+        "latency": _distribution(stats.get(PATH, "POST")),
+        "tokens per answer": _distribution(stats.get(TOKENS, ROWS)),
+        "steps per answer": _distribution(stats.get(STEPS, ROWS)),
+    }
+    return LoadReport(
+        scenario=options.scenario,
+        users=int(options.users or 1),
+        seconds=(stats.last_request_timestamp or 0) - stats.start_time,
+        failures={str(error.error): error.occurrences for error in stats.errors.values()},
+        hang_ups=run.hang_ups,
+        quantities=quantities,
+        server=after - run.before if after and run.before else None,
+        thresholds=Thresholds(
+            max_failures=options.max_failures,
+            max_first_token_p95=options.max_ttft_p95,
+            max_between_tokens_p95=options.max_itl_p95,
+            max_latency_p95=options.max_latency_p95,
+            min_answers_per_second=options.min_answers_per_second,
+            exact_totals=options.exact_totals,
+        ),
+    )
+
+
+def _distribution(entry: Any, unit: float = 1) -> Distribution:
+    p50, p95, p99 = (entry.get_response_time_percentile(share) / unit for share in (0.5, 0.95, 0.99))
+    return Distribution(
+        entry.num_requests, entry.total_response_time / unit, p50, p95, p99, entry.max_response_time / unit
+    )
+
+
+def _questions(path: Path) -> list[str]:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{path} holds no question: write one a line")
+    return [str(json.loads(line)["question"]) if line.startswith("{") else line for line in lines]
+
+
+def _keys(path: str) -> list[str]:
+    if not path:
+        raise ValueError("the scenario many-keys needs --keys-file, a file with one API key a line")
+    keys = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not keys:
+        raise ValueError(f"{path} holds no API key")
+    return keys

@@ -1,0 +1,57 @@
+"""Locust against the real server, started as users start it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def locust(server, *options, timeout=120):
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "--only-summary"]
+    command += ["--host", server.url, *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def test_totals_equal_the_servers_metrics_exactly(server, counted, tmp_path):
+    run = locust(server, "--users", "16", "--run-time", "5s", "--exact-totals", "--report", str(tmp_path))
+    assert run.returncode == 0, run.stdout + run.stderr
+    gained = counted()
+    report = json.loads((tmp_path / "load.json").read_text())
+    assert report["failures"] == {}
+    assert report["seen"] == {
+        "answers": gained["stepgrpo_completion_tokens_count"],
+        "tokens": gained["vllm:request_generation_tokens_sum"],
+        "steps": gained["stepgrpo_reasoning_steps_sum"],
+    }
+    assert report["seen"]["answers"] >= 16
+    assert report["quantities"]["time between tokens"]["total"] > 0
+
+
+@pytest.mark.parametrize("scenario", ["ramp", "burst", "long-tail", "many-keys", "disconnects"])
+def test_every_scenario_runs_without_failures(server, tmp_path, scenario):
+    keys = tmp_path / "keys"
+    keys.write_text("one\ntwo\n")
+    options = ["--users", "8", "--run-time", "2s", "--scenario", scenario, "--keys-file", str(keys)]
+    run = locust(server, *options, "--report", str(tmp_path))
+    assert run.returncode == 0, run.stdout + run.stderr
+    report = json.loads((tmp_path / "load.json").read_text())
+    assert report["seen"]["answers"] > 0
+    assert (report["hang_ups"] > 0) == (scenario == "disconnects")
+
+
+def test_a_missed_threshold_fails_the_run(server):
+    run = locust(server, "--users", "2", "--run-time", "1s", "--max-latency-p95", "0.001")
+    assert run.returncode == 1
+    assert "- latency: p95 is" in run.stdout
+
+
+def test_no_server_is_said_in_one_line(server):
+    run = locust(type(server)(server.process, "http://127.0.0.1:9", server.checkpoint, server.log), "--run-time", "1s")
+    assert run.returncode == 1
+    assert "start one with `stepgrpo serve`" in run.stderr
