@@ -1,0 +1,118 @@
+"""Ray Serve applications: replicas of the server's own FastAPI app, and the list of them for Prometheus.
+
+``serve deploy deploy/ray/serve.yaml`` starts both. Each replica has an engine of its own, and a port of its own for its
+metrics: through Ray's proxy, ``/metrics`` would be those of whichever replica was asked.
+"""
+
+import urllib.request
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import ray
+from fastapi import FastAPI
+from prometheus_client import start_http_server
+from ray import serve
+
+TARGETS = "stepgrpo-targets"
+PROBE_SECONDS = 2
+
+
+@serve.deployment(ray_actor_options={"num_cpus": 0})
+@serve.ingress()
+class Targets:
+    """Where the replicas' metrics are, for Prometheus's HTTP service discovery."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[str, str] = {}
+
+    def add(self, replica: str, address: str) -> None:
+        """List a replica's metrics.
+
+        Args:
+            replica: its id.
+            address: ``host:port``.
+        """
+        self._addresses[replica] = address
+
+    def listed(self) -> list[dict[str, Any]]:
+        """The replicas that answer; the others are forgotten, as Ray has replaced them."""
+        self._addresses = {replica: each for replica, each in self._addresses.items() if _answers(each)}
+        return [{"targets": [address], "labels": {"replica": replica}} for replica, address in self._addresses.items()]
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """What Ray calls for the app."""
+        app = FastAPI()
+        app.get("/")(self.listed)
+        return app
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=PROBE_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+@serve.deployment
+@serve.ingress()
+class Server:
+    """One replica: an engine, and the app that ``stepgrpo serve`` serves."""
+
+    async def __init__(self, checkpoint: str | None = None, options: list[str] | None = None) -> None:
+        """Start the engine.
+
+        Args:
+            checkpoint: its folder, on every node; the bundled one by default.
+            options: vLLM's own, such as ``--tensor-parallel-size``. ``STEPGRPO_*`` variables set our settings.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be served.
+            ServerError: the engine did not start.
+        """
+        from server import vllm_compat
+        from server.app import application, vllm_defaults
+        from server.checkpoint import load_checkpoint
+        from server.settings import load_settings
+
+        settings = load_settings({"checkpoint": Path(checkpoint)} if checkpoint else {})
+        found = load_checkpoint(settings.checkpoint)
+        arguments = vllm_compat.parse_arguments(options or [], vllm_defaults(settings, found))
+        self._stack = AsyncExitStack()
+        self._asgi, self._engine = await self._stack.enter_async_context(application(arguments, settings, found))
+        await self._publish_metrics()
+
+    async def _publish_metrics(self) -> None:
+        node = ray.util.get_node_ip_address()
+        server, _ = start_http_server(0, addr=node)
+        targets = serve.get_deployment_handle("Targets", TARGETS)
+        replica = serve.get_replica_context().replica_id.unique_id
+        await targets.add.remote(replica, f"{node}:{server.server_port}")
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """What Ray calls for the app."""
+        return self._asgi
+
+    async def check_health(self) -> None:
+        """Let Ray replace a replica whose engine died."""
+        if self._engine.errored:
+            raise RuntimeError("the engine died")
+
+    async def __del__(self) -> None:
+        """End the engine, after Ray has let the requests in flight finish."""
+        await self._stack.aclose()
+
+
+def targets(_: dict[str, str]) -> serve.Application:
+    """The application ``stepgrpo-targets``."""
+    return Targets.bind()
+
+
+def server(arguments: dict[str, Any]) -> serve.Application:
+    """The application ``stepgrpo``.
+
+    Args:
+        arguments: those of :class:`Server`, by name.
+    """
+    return Server.bind(**arguments)
