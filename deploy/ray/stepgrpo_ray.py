@@ -60,7 +60,9 @@ def _answers(address: str) -> bool:
 class Server:
     """One replica: an engine, and the app that ``stepgrpo serve`` serves."""
 
-    async def __init__(self, checkpoint: str | None = None, options: list[str] | None = None) -> None:
+    async def __init__(  # type: ignore[misc]  # Ray awaits it
+        self, checkpoint: str | None = None, options: list[str] | None = None
+    ) -> None:
         """Start the engine.
 
         Args:
@@ -106,7 +108,7 @@ class Server:
 
 def targets(_: dict[str, str]) -> serve.Application:
     """The application ``stepgrpo-targets``."""
-    return Targets.bind()
+    return Targets.bind()  # type: ignore[attr-defined]  # of Ray's decorator
 
 
 def server(arguments: dict[str, Any]) -> serve.Application:
@@ -115,4 +117,4 @@ def server(arguments: dict[str, Any]) -> serve.Application:
     Args:
         arguments: those of :class:`Server`, by name.
     """
-    return Server.bind(**arguments)
+    return Server.bind(**arguments)  # type: ignore[attr-defined]  # of Ray's decorator
