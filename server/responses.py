@@ -114,8 +114,8 @@ def _report_response(response: Any, reports: ResponseReports) -> None:
         report = reports.get(choice.index)
         if report is not None and reports.wanted:
             setattr(choice, FIELD, report.model_dump())
-    tokens = reports.reasoning_tokens
-    if tokens is not None and response.usage is not None:
+    tokens, usage = reports.reasoning_tokens, response.usage
+    if usage is not None and _is_to_correct(tokens, getattr(usage, "completion_tokens_details", None)):
         corrected = {**response.usage.model_dump(), "completion_tokens_details": {"reasoning_tokens": tokens}}
         response.usage = type(response.usage).model_validate(corrected)
 
@@ -142,9 +142,15 @@ def _reported_event(event: str, reports: ResponseReports) -> str:
             tokens = report.tokens.reasoning
             if reports.wanted and choice.get("finish_reason"):
                 choice[FIELD] = report.model_dump()
-    if tokens is not None and chunk.get("usage"):
+    usage = chunk.get("usage")
+    if usage and _is_to_correct(tokens, usage.get("completion_tokens_details")):
         chunk["usage"]["completion_tokens_details"] = {"reasoning_tokens": tokens}
     return _event(chunk)
+
+
+def _is_to_correct(tokens: int | None, details: Any) -> bool:
+    """Whether the details of the usage have to say ``tokens``; without any, vLLM leaves them out, and so they stay."""
+    return tokens is not None and (tokens > 0 or details is not None)
 
 
 def _error_event(event: str) -> str:

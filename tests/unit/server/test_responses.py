@@ -228,3 +228,31 @@ async def test_exit_control_that_does_not_fit_is_refused(values, param):
     with pytest.raises(RefusedError) as refused:
         await with_reports(answering(), RefusedError)(Asked(**values), None)
     assert refused.value.args[1] == param
+
+
+NO_THINKING = report_of(parse_trace("just an answer", tokens=8), Baseline())
+
+
+async def test_the_usage_of_an_answer_without_thinking_stays_as_it_is():
+    async def handler(request, raw_request=None):
+        current_reports().add(0, NO_THINKING)
+        return Response(choices=[Answer()], usage=Usage())
+
+    response = await with_reports(handler, RefusedError)(Asked(), None)
+    assert response.usage == Usage()
+    ended = chunk(choices=[{"index": 0, "finish_reason": "stop"}], usage={"completion_tokens": 8})
+    (event,) = [event async for event in _reported(handler, ended)]
+    assert json.loads(event.removeprefix("data: "))["usage"] == {"completion_tokens": 8}
+
+
+async def _reported(handler, event):
+    async def streaming(request, raw_request=None):
+        await handler(request)
+
+        async def stream():
+            yield event
+
+        return stream()
+
+    async for each in await with_reports(streaming, RefusedError)(Asked(), None):
+        yield each
