@@ -63,7 +63,7 @@ async function offer() {
   write(byId("problem"), failure?.reason.message ?? "");
   byId("keys").open ||= failure?.reason.status === 401;
   lanes.forEach((lane, index) => lane.offer(targets, index));
-  byId("send").disabled = targets.length === 0;
+  byId("send").disabled = targets.length === 0 || asking !== null;
 }
 
 async function modelsOf(server) {

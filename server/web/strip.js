@@ -89,22 +89,25 @@ class Row {
     this.points.push((total - since.total) / (answers - since.answers));
     this.points = this.points.slice(-POINTS);
     this.last = { answers, total };
-    const top = Math.max(...this.points);
+    const top = Math.max(1, ...this.points) * 1.5;
     const shown = this.points.length === 1 ? [this.points[0], this.points[0]] : this.points;
-    const at = (value, index) =>
-      `${(index / (shown.length - 1)) * WIDTH},${HEIGHT - 2 - (value / top) * (HEIGHT - 4)}`;
+    const at = (value, index) => `${(index / (shown.length - 1)) * WIDTH},${HEIGHT * (1 - value / top)}`;
     this.line.setAttribute("points", shown.map(at).join(" "));
   }
 }
 
 function details(model) {
   const steps = meanOf(model.steps_per_answer);
-  const saved = Object.entries(model.savings ?? {}).filter(([, each]) => each.savings_ratio !== null);
+  const saved = Object.entries(model.savings ?? {}).filter(([, each]) => each.savings_ratio != null);
   return [
     count(model.answers, "answer"),
     ...(steps === null ? [] : [`${tenth(steps)} steps each`]),
-    ...saved.map(([source, each]) => `${percent(each.savings_ratio ?? each.ratio)} saved (${source})`),
+    ...saved.map(([source, each]) => `${percent(each.savings_ratio)} saved (${source}${interval(each.ci95)})`),
   ].join(" · ");
+}
+
+function interval(bounds) {
+  return bounds ? `, 95 % interval ${percent(bounds[0])} to ${percent(bounds[1])}` : "";
 }
 
 /** A mean, whether the server gives it alone or among other statistics. */

@@ -221,8 +221,15 @@ async def test_the_live_strip_does_not_knock_again_without_a_key(page, scripted)
 
 async def test_the_live_strip_takes_statistics_in_the_place_of_a_mean(page, scripted):
     statistics = {"completion": {"mean": 8.0, "p50": 7.0, "p90": 12.0}}
-    scripted.efficiency = [EFFICIENCY | {"tokens_per_answer": statistics, "steps_per_answer": {"mean": 2.5}}]
+    savings = {
+        "shadow": {"savings_ratio": 0.41, "ci95": [0.35, 0.47]},
+        "calibrated": {"savings_ratio": 0.5, "ci95": None},
+        "none": {"savings_ratio": None},
+    }
+    more = {"tokens_per_answer": statistics, "steps_per_answer": {"mean": 2.5}, "savings": savings}
+    scripted.efficiency = [EFFICIENCY | more]
     await page.goto(scripted.url)
     row = page.get_by_role("complementary").get_by_role("listitem")
     await expect(row).to_contain_text("8 tokens per answer")
     await expect(row).to_contain_text("2.5 steps each")
+    await expect(row).to_contain_text("41 % saved (shadow, 95 % interval 35 % to 47 %) · 50 % saved (calibrated)")
