@@ -1,5 +1,6 @@
 """The only module of the server that touches vLLM. Supports 0.32 and 0.33; what moved between them is resolved here."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -135,6 +136,7 @@ async def started_engine(arguments: Namespace) -> AsyncIterator[Any]:
 
 async def build_app(arguments: Namespace, engine: Any) -> FastAPI:
     """Build vLLM's own app, its handlers on ``engine``."""
+    logging.getLogger("vllm.plugins").addFilter(_is_news)
     tasks = await engine.get_supported_tasks()
     app: FastAPI = _find("build_app")(arguments, tasks, engine.model_config)
     await _find("init_app_state")(engine, app.state, arguments, tasks)
@@ -345,6 +347,11 @@ def _find(name: str) -> Any:
         except AttributeError:
             continue
     raise ServerError(f"vLLM has no {name} in {' or '.join(NEEDED[name])}; supported are {SUPPORTED}")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leaves out the warning that our own plug-in is not loaded: here it has nothing to add."""
+    return record.args != (["stepgrpo"],)
 
 
 def _abandon_start(signum: int, _: object) -> None:

@@ -1,3 +1,4 @@
+import logging
 import multiprocessing
 import signal
 import time
@@ -30,3 +31,9 @@ def test_a_start_that_is_ended_leaves_nothing_behind(monkeypatch, target):
         vllm_compat._abandon_start(signal.SIGTERM, None)
     child.join(5)
     assert child.exitcode in (-signal.SIGTERM, -signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("plugins", "news"), [(["stepgrpo"], False), (["stepgrpo", "other"], True)])
+def test_vllm_need_not_warn_of_our_own_plugin(plugins, news):
+    record = logging.LogRecord("vllm.plugins", logging.WARNING, "", 0, "Found plugin(s) %s", (plugins,), None)
+    assert vllm_compat._is_news(record) is news
