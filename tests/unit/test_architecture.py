@@ -25,7 +25,7 @@ EXTRAS = {
     "reasoning": (),
     "server": ("cpu", "gpu"),
     "training": ("cpu", "gpu", "train"),
-    "clients": ("clients",),
+    "clients": ("clients", "dev"),  # its examples show what others bring
     "loadtests": ("clients", "loadtests"),
 }
 LONGEST = 400
