@@ -1,5 +1,6 @@
 """Group-based policy optimisation on TRL's ``GRPOTrainer``. The only TRL import of the project."""
 
+import os
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from training.saving import clear_disk_errors, save_atomically
 from training.step_log import LOG_NAME, StepLog
 from training.sync import whole_weights
 
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # of rollout_func: the pinned minor is tested here
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "TRL currently supports vLLM")  # its own vLLM modes are not used
     from trl import GRPOConfig, GRPOTrainer

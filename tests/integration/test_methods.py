@@ -27,14 +27,20 @@ def test_every_method_trains(tmp_path):
     found = run(
         tmp_path,
         """
+        import training.distill
+        import training.grpo
+        from training.engines import open_engine
         from training.methods import METHODS
         from training.pipeline import post_train
         from training.recipe import load_recipe
         from training.step_log import LOG_NAME, read_log
 
         small = ["grpo.steps=1", "grpo.prompts=4", "grpo.group_size=4", "grpo.micro_batch=8", "distill.batch_size=4"]
+        shared = open_engine(load_recipe("quickstart"), base)  # one start for all: weights follow each trainer's
+        shared.close = lambda: None
+        training.distill.open_engine = training.grpo.open_engine = lambda *_, **options: shared
         logs = {}
-        for name in METHODS:
+        for name in sorted(METHODS, key=lambda name: name != "deer-sft"):  # it samples from the base as loaded
             if name != "deer":
                 recipe = load_recipe("quickstart", [f"method={name}", *small])
                 post_train(recipe, base, folder / name, lambda *_: None)
@@ -68,7 +74,7 @@ def test_methods_are_compared_and_a_finished_comparison_is_not_run_again(tmp_pat
         from training.recipe import load_recipe
 
         if __name__ == "__main__":
-            small = ["grpo.prompts=4", "grpo.group_size=4", "grpo.micro_batch=16", "grpo.steps=4"]
+            small = ["grpo.micro_batch=16", "rollout.engine=transformers", "grpo.steps=4"]
             recipe = load_recipe("quickstart", small)
             options = dict(methods=("deer",), seeds=1, trials=1, token_budget=500, questions=20, workers=1, base=base)
             report = compare_methods(recipe, folder, lambda _: lambda *_: None, **options)

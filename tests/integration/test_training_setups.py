@@ -1,0 +1,60 @@
+"""Architectures, adapters and processes: each trains a few steps whose losses equal those of a small oracle."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+SCRIPT = Path(__file__).resolve().parents[1] / "plugins" / "oracle_run.py"
+LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+ON_CPU = {"ACCELERATE_USE_CPU": "true"}  # accelerate's own --cpu starts one process only
+
+pytestmark = pytest.mark.integration
+
+
+def train(folder, architecture, *overrides, launch=()):
+    command = [sys.executable, *launch, str(SCRIPT), str(folder), architecture, *overrides]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | ON_CPU)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("found-*.json"))]
+
+
+def agree(found):
+    for ours, theirs in found["losses"]:
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=5e-6)
+    assert min(abs(loss) for loss, _ in found["losses"]) > 1e-3
+    return True
+
+
+@pytest.mark.parametrize(
+    ("architecture", "overrides"),
+    [
+        ("qwen2", ["rollout.engine=transformers", "rollout.mask_forced=true"]),
+        ("qwen3", ["rollout.engine=transformers", "pruning={}", "grpo.dual_clip=3"]),
+        ("qwen3", ["lora={rank: 4, alpha: 8}"]),
+    ],
+    ids=["qwen2, forced tokens masked", "qwen3, pruned", "qwen3, adapters on vLLM"],
+)
+def test_losses_are_the_oracles(tmp_path, architecture, overrides):
+    [found] = train(tmp_path, architecture, *overrides)
+    assert agree(found)
+    assert [line["step"] for line in found["log"]] == [1, 2]
+    assert found["log"][1]["sync_difference"] < 1e-3
+    base, tuned = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "tuned"))
+    assert base.keys() == tuned.keys()
+    assert any((base[name] != tuned[name]).any() for name in base)
+
+
+def test_two_processes_train_one_model(tmp_path):
+    first, second = train(tmp_path, "qwen3", "rollout.engine=transformers", launch=LAUNCH)
+    assert agree(first)
+    assert agree(second)
+    assert first["losses"] != second["losses"]  # each has groups of its own
+    assert first["weights"] == second["weights"]
+    assert "config.json" in first["files"]
+    assert first["log"][0]["sampled_tokens"] > 16 * 10

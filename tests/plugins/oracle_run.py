@@ -1,0 +1,98 @@
+"""A few training steps of a tiny model, each loss checked against a small GRPO of its own.
+
+Run as a script: FOLDER ARCHITECTURE [recipe overrides...]. Every process writes what it found to FOLDER.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from training import grpo
+from training.methods import PolicyGradient
+from training.model import build_model
+from training.recipe import load_recipe
+from training.rollout import truncated_rollouts
+from training.step_log import LOG_NAME, read_log
+from training.tokenizer import build_tokenizer
+
+SMALL = ["grpo.steps=2", "grpo.prompts=4", "grpo.group_size=4", "grpo.updates=2", "grpo.micro_batch=4", "grpo.kl=0.01"]
+
+
+METHOD = PolicyGradient(truncated_rollouts, lambda batch, _: [float(i * i % 5) for i in range(len(batch))])
+"""A reward that random weights can earn: by place in the batch."""
+
+
+def save_base(folder, architecture):
+    """A tiny model with random weights, large enough that its answers differ."""
+    tokenizer = build_tokenizer()
+    if architecture == "qwen2":
+        torch.manual_seed(0)
+        size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+        tokens = {"vocab_size": 832, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        config = Qwen2Config(**size, num_key_value_heads=1, bos_token_id=None, **tokens)
+        model = Qwen2ForCausalLM(config)
+    else:
+        model = build_model(tokenizer, 0, hidden_size=64, layers=2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def oracle_loss(trainer, model, inputs):
+    """Token-mean clipped policy loss with the KL term, from the model's own logits."""
+    prompt, completion = inputs["prompt_ids"], inputs["completion_ids"]
+    ids = torch.cat([prompt, completion], 1)
+    attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+    positions = (attention.cumsum(1) - 1).clamp(min=0)
+    logits = model(input_ids=ids, attention_mask=attention, position_ids=positions).logits[:, prompt.shape[1] - 1 : -1]
+    logps = logits.float().log_softmax(-1).gather(-1, completion[:, :, None]).squeeze(-1)
+    old = inputs["old_per_token_logps"]
+    ratio, gain = (logps - old).exp(), inputs["advantages"][:, None]
+    policy = -torch.minimum(ratio * gain, ratio.clamp(0.8, 1.3) * gain)
+    distance = inputs["ref_per_token_logps"] - logps
+    mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+    total = ((policy + 0.01 * (distance.exp() - distance - 1)) * mask).sum()
+    share = trainer.args.gradient_accumulation_steps / trainer.args.steps_per_generation
+    return total / (inputs["num_items_in_batch"] / trainer.accelerator.num_processes * share)
+
+
+def main(folder, architecture, *overrides):
+    torch.set_num_threads(1)
+    state = PartialState(cpu=True)
+    with state.main_process_first():
+        if state.is_main_process:
+            save_base(folder / "base", architecture)
+    losses, trainers = [], []
+    theirs = grpo.Trainer._compute_loss
+
+    def checked(self, model, inputs):
+        with torch.no_grad():
+            ours = oracle_loss(self, model, inputs)
+        loss = theirs(self, model, inputs)
+        losses.append((loss.item(), ours.item()))
+        trainers.append(self)
+        return loss
+
+    grpo.Trainer._compute_loss = checked
+    recipe = load_recipe("quickstart", ["rollout.max_completion_tokens=64", *SMALL, *overrides])
+    grpo.train_policy(recipe, METHOD, folder / "base", folder / "tuned", on_step=lambda *_: None)
+    weights = trainers[-1].accelerator.unwrap_model(trainers[-1].model).state_dict()
+    found = {
+        "losses": losses,
+        "weights": hashlib.sha256(b"".join(weights[key].numpy().tobytes() for key in sorted(weights))).hexdigest(),
+        "log": read_log(folder / "tuned" / LOG_NAME),
+        "files": sorted(path.name for path in (folder / "tuned").iterdir()),
+    }
+    (folder / f"found-{state.process_index}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
