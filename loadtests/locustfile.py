@@ -38,6 +38,7 @@ FIRST: Final = "time to first token (ms)"
 GAP: Final = "time between tokens (us)"
 TOKENS: Final = "tokens per answer"
 STEPS: Final = "steps per answer"
+HANG_UPS: Final = "hang-ups (ms)"
 """Rows of locust's statistics beside its own one for requests, which holds latency, failures and answers a second."""
 
 answered = EventHook()
@@ -123,7 +124,6 @@ class Run:
         self.questions = _questions(Path(options.questions))
         self.keys = _keys(options.keys_file) if self.scenario.many_keys else [os.environ.get("STEPGRPO_API_KEY", "")]
         self.users = count()
-        self.hang_ups = 0
         self.before: Totals | None = None
         self._model = str(options.model)
 
@@ -190,7 +190,7 @@ class Asker(User):
             if response.status_code != 200:
                 raise BrokenStreamError(f"{response.status_code}: {bytes(response.read()).decode()[:200]}")
             if stay is not None and _hang_up(response, stay):
-                run.hang_ups += 1
+                self.environment.stats.get(HANG_UPS, ROWS).log(round(1000 * (time.perf_counter() - started)), 0)
                 return
             streamed = read_stream(_lines(response), started, time.perf_counter)
         except (BrokenStreamError, OSError) as error:
@@ -238,7 +238,7 @@ class Users(LoadTestShape):
         seconds, duration = self.get_run_time(), float(options.run_time or 0)
         if duration and seconds >= duration:
             return None
-        users = int(options.users or 1)
+        users = int(options.num_users or 1)
         wanted = SCENARIOS[options.scenario].users(seconds, users, duration or 60)
         return wanted, float(options.spawn_rate or users)
 
@@ -310,10 +310,10 @@ def report_of(environment: Environment, run: Run) -> LoadReport:
     }
     return LoadReport(
         scenario=options.scenario,
-        users=int(options.users or 1),
+        users=int(options.num_users or 1),
         seconds=(stats.last_request_timestamp or 0) - stats.start_time,
         failures={str(error.error): error.occurrences for error in stats.errors.values()},
-        hang_ups=run.hang_ups,
+        hang_ups=stats.get(HANG_UPS, ROWS).num_requests,
         quantities=quantities,
         server=after - run.before if after and run.before else None,
         thresholds=Thresholds(
