@@ -49,7 +49,8 @@ def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
     if settings is None:
         raise ValueError("the recipe has no sft section")
     tokenizer = build_tokenizer()
-    model = build_model(tokenizer, seed, hidden_size=recipe.model.hidden_size, layers=recipe.model.layers)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = build_model(tokenizer, seed, hidden_size=recipe.model.hidden_size, layers=recipe.model.layers).to(device)
     optimizers = _optimizers(model, settings)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, settings.steps))
@@ -58,8 +59,8 @@ def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
     pad = tokenizer.pad_token_id
     for step, batch in zip(range(settings.steps), _batches(tokenizer, settings, seed), strict=False):
         tokens, labels = collate(batch, pad)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = next_token_loss(model, tokens, labels)
+        with torch.autocast(device, torch.bfloat16):
+            loss = next_token_loss(model, tokens.to(device), labels.to(device))
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):

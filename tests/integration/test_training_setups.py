@@ -58,3 +58,15 @@ def test_two_processes_train_one_model(tmp_path):
     assert first["weights"] == second["weights"]
     assert "config.json" in first["files"]
     assert first["log"][0]["sampled_tokens"] > 16 * 10
+
+
+def test_the_recipe_for_one_gpu_runs_at_tiny_size(tmp_path):
+    """Base, rollouts, updates, evaluation and card without vLLM."""
+    small = "model.hidden_size=64 model.layers=2 sft.steps=20 sft.batch_tokens=2048 grpo.steps=1 grpo.prompts=2"
+    small += " grpo.group_size=4 grpo.micro_batch=8 rollout.max_completion_tokens=96 evaluation.questions=10"
+    overrides = [part for override in small.split() for part in ("--set", override)]
+    command = [sys.executable, "-m", "stepgrpo", "train", "quickstart-gpu", "--output", str(tmp_path), *overrides]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / "report" / "calibration" / "report.md").exists()
+    assert json.loads((tmp_path / "step-grpo" / "step_grpo.json").read_text())["calibration"]["n"] == 10
