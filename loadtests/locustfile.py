@@ -10,9 +10,11 @@ from argparse import Namespace
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
+from flask import Response, jsonify
 from geventhttpclient import HTTPClient
 from geventhttpclient.response import HTTPSocketResponse
 from locust import LoadTestShape, User, constant, events, task
@@ -21,6 +23,7 @@ from locust.env import Environment
 from locust.event import EventHook
 from locust.runners import WorkerRunner
 
+from loadtests.charts import PAGE, SECONDS, History, Sums
 from loadtests.load_report import Distribution, LoadReport, Thresholds
 from loadtests.scenarios import SCENARIOS, Scenario
 from loadtests.server_totals import Totals, totals_of
@@ -251,6 +254,30 @@ def prepare(environment: Environment, **_: Any) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"loadtests: {error}")
     environment.stop_timeout = environment.stop_timeout or FINISHING_SECONDS
+
+
+@events.init.add_listener
+def add_charts(environment: Environment, **_: Any) -> None:
+    """Serve charts of the answers at ``/answers``, beside locust's page."""
+    if environment.web_ui is None:
+        return
+
+    def sums() -> Sums:
+        rows = {name: environment.stats.get(name, ROWS) for name in (FIRST, GAP, TOKENS, STEPS)}
+        return {name: (row.num_requests, row.total_response_time) for name, row in rows.items()}
+
+    history = History(sums, rate=TOKENS)
+
+    def look() -> None:
+        while True:
+            time.sleep(SECONDS)
+            history.look()
+
+    Thread(target=look, daemon=True).start()  # a greenlet: locust has patched threads
+    pages = environment.web_ui.app
+    assert pages is not None
+    pages.add_url_rule("/answers", "answers", lambda: Response(PAGE.read_text(), mimetype="text/html"))
+    pages.add_url_rule("/answers.json", "answers_json", lambda: jsonify(list(history.points)))
 
 
 @events.test_start.add_listener

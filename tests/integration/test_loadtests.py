@@ -1,15 +1,24 @@
 """Locust against the real server, started as users start it."""
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def locust(server, *options, timeout=120):
@@ -55,3 +64,26 @@ def test_no_server_is_said_in_one_line(server):
     run = locust(type(server)(server.process, "http://127.0.0.1:9", server.checkpoint, server.log), "--run-time", "1s")
     assert run.returncode == 1
     assert "start one with `stepgrpo serve`" in run.stderr
+
+
+def test_answers_are_charted_beside_locusts_own_page(server):
+    port = free_port()
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--host", server.url, "--users", "2"]
+    command += ["--autostart", "--web-host", "127.0.0.1", "--web-port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        points: list[dict[str, float]] = []
+        deadline = time.monotonic() + 30
+        while not any("tokens per answer" in point for point in points) and time.monotonic() < deadline:
+            time.sleep(0.5)
+            try:
+                points = httpx.get(f"http://127.0.0.1:{port}/answers.json").json()
+            except httpx.TransportError:
+                continue
+        page = httpx.get(f"http://127.0.0.1:{port}/answers")
+    finally:
+        process.terminate()
+        process.wait(90)
+    assert "Answers over time" in page.text
+    assert points[-1].keys() >= {"seconds", "answers per second"}
+    assert any(point.get("steps per answer", 0) > 0 for point in points)
