@@ -233,13 +233,13 @@ def _reliability(axis: Axes, trials: Sequence[Trial]) -> None:
 
 
 def _plot_training(path: Path, lines: Sequence[Mapping[str, float]]) -> None:
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-    steps = [line["step"] for line in lines]
-    for axis, key, label in zip(
-        axes, ("accuracy", "completion_tokens", "steps"), ("accuracy", "tokens", "steps"), strict=True
-    ):
-        axis.plot(steps, [line[key] for line in lines], color=TUNED_COLOUR)
-        axis.set(xlabel="training step", ylabel=f"{label} (rollouts)")
+    """Accuracy, tokens and steps of the rollouts; the loss where training had none."""
+    labels = {"accuracy": "accuracy (rollouts)", "completion_tokens": "tokens (rollouts)", "steps": "steps (rollouts)"}
+    shown = {key: label for key, label in labels.items() if key in lines[0]} or {"loss": "loss"}
+    figure, axes = plt.subplots(1, len(shown), figsize=(11, 3.2), layout="constrained", squeeze=False)
+    for axis, (key, label) in zip(axes[0], shown.items(), strict=True):
+        axis.plot([line["step"] for line in lines], [line[key] for line in lines], color=TUNED_COLOUR)
+        axis.set(xlabel="training step", ylabel=label)
     _save(figure, path)
 
 

@@ -47,3 +47,15 @@ def test_beta_zero_leaves_the_steps_out():
 def test_bad_input_is_refused(options, says):
     with pytest.raises(ValueError, match=says):
         rewards([True, True], **{"steps": [1, 2]} | options)
+
+
+def test_equally_long_correct_answers_are_worth_the_same():
+    assert rewards([True] * 3, [4] * 3) == pytest.approx([1.0] * 3)
+
+
+def test_a_lone_correct_answer_among_all_samples_is_compared_with_the_wrong_ones():
+    assert rewards([True, False], [7, 1], baseline="all")[0] == pytest.approx(0.9 * (1 - 0.5 * math.tanh(0.75)) + 0.1)
+
+
+def test_an_empty_batch_has_no_rewards():
+    assert rewards([], []) == []
