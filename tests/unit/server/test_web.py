@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import HttpUrl
 
+from server.settings import InvalidSettingsError, load_settings
 from server.web import ASSETS, FOLDER, PATHS, WebPage, content_security_policy, web_routes
 
 UNSAFE = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|localStorage|cookie")
@@ -118,3 +120,9 @@ def test_the_document_has_nothing_inline_and_nothing_from_elsewhere():
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*.js")), ids=lambda file: file.name)
 def test_scripts_make_no_markup_and_keep_nothing_beyond_the_tab(file):
     assert UNSAFE.findall(file.read_text()) == []
+
+
+def test_only_a_web_address_can_be_compared():
+    assert load_settings({"compare_url": "http://127.0.0.1:8001"}).compare_url == HttpUrl("http://127.0.0.1:8001")
+    with pytest.raises(InvalidSettingsError, match="compare_url"):
+        load_settings({"compare_url": "javascript:alert(1)"})
