@@ -23,6 +23,7 @@ POINTS = 160
 ROW_INCHES = 0.34
 WIDTH_INCHES = 13.0
 SMALL = 8
+HEADROOM = 1.25  # for the legend
 PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -110,7 +111,7 @@ def _lines(axes: Axes, panel: Panel, found: list[Series]) -> None:
     else:
         for name, times, values, _ in found:
             axes.plot(times, values, label=name, linewidth=1.5)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * HEADROOM)
     axes.grid(alpha=0.25)
     if found:
         axes.legend(fontsize=SMALL - 1, loc="upper left", ncols=3, frameon=False)
