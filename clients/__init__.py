@@ -1,6 +1,6 @@
 """A typed client on the official OpenAI SDK, with the efficiency report and exit control. It talks HTTP only."""
 
-from clients.answer import Answer, AnswerText, Event, ThinkingText
+from clients.answer import Answer, AnswerText, Event, IncompleteAnswerError, ThinkingText
 from clients.client import AsyncClient, Client
 from clients.control import EarlyExit, ExitControl
 from clients.report import EfficiencyReport, ExitReason, efficiency_report
@@ -15,6 +15,7 @@ __all__ = [
     "Event",
     "ExitControl",
     "ExitReason",
+    "IncompleteAnswerError",
     "ThinkingText",
     "efficiency_report",
 ]

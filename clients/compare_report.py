@@ -3,11 +3,11 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from rich.table import Table
 
-from clients.comparison import Comparison, Measured
+from clients.comparison import Comparison, Measured, Side
 
 SHOWN: Final = 20
 """Questions that the table on the terminal shows; the files hold all."""
@@ -98,7 +98,7 @@ def _rows(comparison: Comparison) -> list[list[str]]:
 
 
 def _means(comparison: Comparison) -> list[str]:
-    def mean(side: str, what: str, style: str) -> str | None:
+    def mean(side: Side, what: Literal["tokens", "steps", "correct"], style: str) -> str | None:
         value = comparison.mean(side, what)
         return None if value is None else format(value, style)
 

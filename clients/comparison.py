@@ -4,11 +4,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Final
+from typing import Final, Literal
 
 from math_verify import parse, verify
 
 RESAMPLES: Final = 2000
+
+Side = Literal["base", "tuned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ class Comparison:
             judged, lambda pairs: fmean(bool(pair.tuned.correct) - bool(pair.base.correct) for pair in pairs)
         )
 
-    def mean(self, side: str, what: str) -> float | None:
-        """Mean of ``tokens``, ``steps`` or ``correct`` over one side, ``base`` or ``tuned``, where it is known."""
+    def mean(self, side: Side, what: Literal["tokens", "steps", "correct"]) -> float | None:
+        """Mean of one side over the pairs where it is known."""
         values = [value for pair in self.pairs if (value := getattr(getattr(pair, side), what)) is not None]
         return fmean(values) if values else None
 
@@ -100,7 +102,7 @@ class Comparison:
         return text
 
 
-def _mean_tokens(pairs: Sequence[Pair], side: str) -> float:
+def _mean_tokens(pairs: Sequence[Pair], side: Side) -> float:
     return fmean(getattr(pair, side).tokens for pair in pairs)
 
 
