@@ -74,6 +74,7 @@ def ask(
     options = _options(temperature, max_tokens, seed)
     client = Client(url, model=model, timeout=timeout)
     try:
+        client.openai.with_options(max_retries=0).models.list()  # an absent server is said at once
         if as_json:
             typer.echo(_json(client.ask(text, control, **options)))
         else:
@@ -129,7 +130,7 @@ def compare(
         ]
         for side, url in zip(sides, (base, tuned), strict=True):
             try:
-                await side.client.model()
+                await side.client.openai.with_options(max_retries=0).models.list()
             except Failure as error:
                 _fail("compare", advice(error, url), code=1)
         with Progress(console=console, transient=True) as progress:

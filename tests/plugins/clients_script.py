@@ -17,6 +17,7 @@ REPORT = {
     "tokens_saved": 12.0,
     "savings_ratio": 0.5,
 }
+MODEL = {"id": "m", "object": "model", "created": 1, "owned_by": "tests"}
 
 
 @dataclass
@@ -64,6 +65,14 @@ def completion(text: str = "It is 19.", tokens: int = 12, **choice: Any) -> dict
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"object": "list", "data": [MODEL]}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def do_POST(self) -> None:
             script.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
             script.keys.append(self.headers["authorization"])
