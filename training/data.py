@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +68,26 @@ def questions(settings: DataSettings, seed: int) -> Iterator[Question]:
         yield Question(row.question + settings.suffix, row.answer)
 
 
-def take_questions(settings: DataSettings, seed: int, count: int) -> list[Question]:
-    """The first ``count`` of :func:`questions`."""
-    return list(islice(questions(settings, seed), count))
+def take_questions(
+    settings: DataSettings, seed: int, count: int, fits: Callable[[str], bool] = lambda question: True
+) -> list[Question]:
+    """The first ``count`` of :func:`questions` that fit; fewer where there are no more.
+
+    Raises:
+        DataError: hardly any question fits.
+    """
+    taken: list[Question] = []
+    passed_over = 0
+    for row in questions(settings, seed):
+        if len(taken) == count:
+            break
+        if fits(row.question):
+            taken.append(row)
+            continue
+        passed_over += 1
+        if passed_over > 1000 + 100 * len(taken):
+            raise DataError(f"{settings.name}: hardly any question fits rollout.max_prompt_tokens; raise it")
+    return taken
 
 
 def _source(settings: DataSettings, seed: int) -> Iterator[Question]:

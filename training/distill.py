@@ -14,7 +14,7 @@ from training.chat import chat_tokens
 from training.data import Question, take_questions
 from training.engines import open_engine
 from training.errors import TrainingError
-from training.experience import exit_policy
+from training.experience import exit_policy, fits_prompt
 from training.grading import grade
 from training.methods import Distillation
 from training.progress import StepCallback
@@ -86,7 +86,9 @@ def train_distilled(
 def collect(recipe: Recipe, method: Distillation, engine: Sampler, tokenizer: PreTrainedTokenizerBase) -> Harvest:
     """Sample group by group and keep the shortest correct completion of each question."""
     settings = recipe.grpo
-    rows = take_questions(recipe.data, recipe.seed + 1_000_000, settings.steps * settings.prompts)
+    rows = take_questions(
+        recipe.data, recipe.seed + 1_000_000, settings.steps * settings.prompts, fits_prompt(tokenizer, recipe)
+    )
     sampling = Sampling(recipe.rollout.temperature, recipe.rollout.top_p)
     context = RolloutContext(engine, tokenizer, exit_policy(recipe), sampling, settings.group_size)
     examples: list[Example] = []

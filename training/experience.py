@@ -132,6 +132,11 @@ class Experience:
         return values
 
 
+def fits_prompt(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Callable[[str], bool]:
+    """Whether a question's prompt is within the recipe's limit."""
+    return lambda question: len(chat_tokens(tokenizer, question)) <= recipe.rollout.max_prompt_tokens
+
+
 def exit_policy(recipe: Recipe) -> ExitPolicyConfig:
     """The exit policy that a recipe's rollout section describes."""
     settings = recipe.rollout

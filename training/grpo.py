@@ -2,9 +2,9 @@
 
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +15,10 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
 from training.chat import chat_tokens
-from training.data import questions
+from training.data import take_questions
 from training.engines import open_engine
 from training.errors import TrainingError
-from training.experience import Experience
+from training.experience import Experience, fits_prompt
 from training.methods import PolicyGradient
 from training.progress import StepCallback
 from training.pruning import draw_survivors, pack
@@ -50,6 +50,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     def __init__(self, experience: Experience, pruning: PruningSettings | None, **options: Any) -> None:
         self.experience, self.pruning = experience, pruning
         self._latest_logps: torch.Tensor | None = None
+        self._logprob_seconds = 0.0
         self._buffered_inputs: Any = None
         super().__init__(rollout_func=_sample, reward_funcs=self._reward, **options)
 
@@ -59,7 +60,9 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         return self.experience.rewards(text, answer, group, fields["log_metric"])
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        self._logprob_seconds = 0.0
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        self._metrics["train"]["logprob_seconds"].append(self._logprob_seconds)
         mask = output["completion_mask"]
         forced = torch.zeros_like(mask)
         for row, rollout in enumerate(self.experience.rollouts):
@@ -95,7 +98,10 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         return batches
 
     def _get_per_token_logps_and_entropies(self, *arguments: Any, **options: Any) -> Any:
+        started = time.perf_counter()
         found = super()._get_per_token_logps_and_entropies(*arguments, **options)
+        if not torch.is_grad_enabled():  # of the old policy or the reference, before the updates
+            self._logprob_seconds += time.perf_counter() - started
         self._latest_logps = found[0].detach()
         return found
 
@@ -167,9 +173,10 @@ def train_policy(
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, recipe.model.dtype))
     engine = open_engine(recipe, base, seed=recipe.seed)
-    rows = islice(questions(recipe.data, recipe.seed + 1_000_000), settings.steps * settings.prompts)
+    wanted = settings.steps * settings.prompts
+    rows = take_questions(recipe.data, recipe.seed + 1_000_000, wanted, fits_prompt(tokenizer, recipe))
     data = [{"prompt": [{"role": "user", "content": row.question}], "answer": row.answer} for row in rows]
-    if len(data) < settings.steps * settings.prompts:
+    if len(data) < wanted:
         raise TrainingError(f"{recipe.data.name} has {len(data)} questions, grpo.steps x grpo.prompts needs more")
     log = StepLog(
         output / LOG_NAME,
@@ -221,7 +228,7 @@ def stock_step_seconds(recipe: Recipe, base: Path) -> float:
     def reward(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
         return [float(gold in one[0]["content"]) for one, gold in zip(completions, answer, strict=True)]
 
-    rows = islice(questions(recipe.data, recipe.seed), settings.steps * settings.prompts)
+    rows = take_questions(recipe.data, recipe.seed, settings.steps * settings.prompts)
     method = PolicyGradient(plain_rollouts, lambda batch, _: [0.0] * len(batch))
     with TemporaryDirectory() as folder:
         trainer = GRPOTrainer(

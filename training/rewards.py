@@ -59,8 +59,3 @@ def step_aware_relative_reward(
         return alpha * (1 - beta * math.tanh((count - mu) / mu)) + form
 
     return [reward(*row) for row in zip(correct, steps, formatted, groups, strict=True)]
-
-
-def accuracy_reward(*, correct: Sequence[bool], formatted: Sequence[bool], alpha: float = 0.9) -> list[float]:
-    """Accuracy and format only: the reward of plain GRPO, on the same scale as the step-aware one."""
-    return [alpha * right + (1 - alpha) * form for right, form in zip(correct, formatted, strict=True)]

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,9 +11,9 @@ import torch
 from transformers import AutoTokenizer
 
 from training.chat import chat_tokens
-from training.data import questions
+from training.data import take_questions
 from training.engines import open_engine
-from training.experience import exit_policy
+from training.experience import exit_policy, fits_prompt
 from training.lockstep import LockStep
 from training.methods import PolicyGradient, load_method
 from training.recipe import Recipe
@@ -106,15 +105,16 @@ def _step_parts(recipe: Recipe, base: Path) -> dict[str, float]:
         "rollout, probes left out": mean("rollout_seconds") - mean("probe_seconds"),
         "probes": mean("probe_seconds"),
         "reward": mean("reward_seconds"),
+        "log-probabilities": mean("logprob_seconds"),
     }
     updates = recipe.grpo.updates
     total = mean("step_time") * updates
-    return known | {"log-probabilities and update": total - sum(known.values()), "total": total}
+    return known | {"update": total - sum(known.values()), "total": total}
 
 
 def _rollout_timings(recipe: Recipe, base: Path, samples: int, repeats: int) -> list[Timing]:
     tokenizer = AutoTokenizer.from_pretrained(base)
-    asked = islice(questions(recipe.data, recipe.seed), samples)
+    asked = take_questions(recipe.data, recipe.seed, samples, fits_prompt(tokenizer, recipe))
     prompts = [chat_tokens(tokenizer, row.question) for row in asked]
     sampling = Sampling(recipe.rollout.temperature, recipe.rollout.top_p)
     config = exit_policy(recipe)

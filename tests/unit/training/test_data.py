@@ -95,3 +95,11 @@ def test_public_sets_are_read_from_their_own_rows(monkeypatch, name, row, expect
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert take_questions(settings(name), 0, 2) == [expected, expected]
+
+
+def test_questions_that_do_not_fit_are_passed_over(jsonl):
+    path = jsonl([{"question": "long " * 50, "answer": "1"}, {"question": "short", "answer": "2"}])
+    found = take_questions(settings(path), 0, 3, lambda question: len(question) < 20)
+    assert [row.question for row in found] == ["short"] * 3
+    with pytest.raises(DataError, match="max_prompt_tokens"):
+        take_questions(settings(path), 0, 3, lambda question: False)
