@@ -32,6 +32,8 @@ GRIDS: Mapping[str, tuple[dict[str, Any], ...]] = {
 
 TUNING_SEED = 1000
 ACCURACY_SLACK = 0.01
+MOST_STEPS = 60
+"""So that the token budget ends a run, not the number of steps, unless completions become very short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def compare_methods(
     from training.pipeline import prepare_base
 
     start = prepare_base(recipe, output / BASE, on_stage) if base is None else base
-    recipe = recipe.model_copy(update={"grpo": recipe.grpo.model_copy(update={"token_budget": token_budget})})
+    recipe = recipe.overridden({"grpo.token_budget": token_budget, "grpo.steps": MOST_STEPS})
     tuning = [
         Run(method, TUNING_SEED, settings, "calibration", questions, output / "tuning" / method / str(index))
         for method in methods

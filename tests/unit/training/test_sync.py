@@ -1,0 +1,63 @@
+"""Weights as a rollout engine wants them, whatever wraps the model that is trained."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from training.model import build_model
+from training.sync import SyncError, logprob_difference, synchronise, whole_weights
+from training.transformers_engine import TransformersEngine
+
+
+@pytest.fixture
+def model(tokenizer):
+    return build_model(tokenizer, 1, hidden_size=64, layers=2)
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def test_sharded_weights_are_gathered(model, one_process):
+    plain = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    sharded = fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    with whole_weights(sharded) as weights:
+        assert weights.keys() == plain.keys()
+        assert all(type(weights[name]) is torch.Tensor and (weights[name] == plain[name]).all() for name in plain)
+
+
+def test_adapters_are_merged_for_the_engine_and_stay_apart_for_the_trainer(model):
+    names = list(model.state_dict())
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    before = {name: tensor.clone() for name, tensor in adapted.state_dict().items()}
+    with whole_weights(adapted) as weights:
+        kept = {name: tensor.clone() for name, tensor in weights.items()}
+    assert sorted(kept) == sorted(names)
+    after = adapted.state_dict()
+    assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
+    merged = adapted.merge_and_unload().state_dict()
+    assert all(torch.allclose(kept[name], merged[name], atol=1e-6) for name in names)
+
+
+def test_an_engine_that_does_not_follow_is_refused(model, tokenizer, tmp_path):
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = TransformersEngine(tmp_path)
+    other = build_model(tokenizer, 2, hidden_size=64, layers=2)
+    sequences = [tokenizer.encode("Mia has 12 marbles.")]
+    assert synchronise(engine, other, sequences) < 1e-4
+    assert logprob_difference(engine, model, sequences) > 1e-3
+    engine.load_weights = lambda weights: None
+    with pytest.raises(SyncError, match="differ by"):
+        synchronise(engine, model, sequences)
