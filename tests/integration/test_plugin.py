@@ -11,11 +11,13 @@ pytestmark = pytest.mark.integration
 
 QUESTION = [{"role": "user", "content": "Tom has 12 apples and buys 7 more. How many apples does Tom have?"}]
 CAP = 40
+TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+ADD = {"name": "add", "parameters": {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}}
 
 
 @pytest.fixture(scope="module")
 def stock(checkpoint, tmp_path_factory) -> Iterator[Server]:
-    options = ("--host", "127.0.0.1", "--dtype", "float32", "--reasoning-parser", "qwen3")
+    options = ("--host", "127.0.0.1", "--dtype", "float32", "--reasoning-parser", "qwen3", *TOOLS)
     environment = {
         "VLLM_PLUGINS": "stepgrpo",
         "STEPGRPO_THINKING_TOKEN_BUDGET_CAP": str(CAP),
@@ -49,3 +51,20 @@ def test_a_stock_server_reports_and_steers(stock):
     (efficiency,) = httpx.get(f"{stock.url}/v1/efficiency").json()["data"]
     assert (efficiency["model"], efficiency["requests"]) == (stock.model, 3)
     assert httpx.get(f"{stock.url}/ready").status_code == 200
+
+
+@pytest.mark.parametrize("control", [{}, {"max_reasoning_steps": 1}])
+def test_a_tool_call_is_metered(stock, control):
+    answer = stock.openai.chat.completions.create(
+        model=stock.model,
+        messages=QUESTION,
+        max_tokens=300,
+        temperature=0,
+        tools=[{"type": "function", "function": ADD}],
+        tool_choice={"type": "function", "function": {"name": "add"}},
+        extra_body=control,
+    )
+    (choice,) = answer.choices
+    assert choice.message.tool_calls[0].function.name == "add"
+    report = choice.model_extra["reasoning_efficiency"]
+    assert report["tokens"]["completion"] == answer.usage.completion_tokens
