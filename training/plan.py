@@ -8,7 +8,9 @@ GIB = 2**30
 ADAPTED_SHARE = 14.0
 """Adapter parameters a layer, in units of rank x hidden size: both sides of seven linear layers."""
 UTILISATION = 0.35
-"""Share of the peak that training reaches; decoding is bounded by memory bandwidth instead."""
+"""Share of the peak FLOP/s that training reaches."""
+DECODING_EFFICIENCY = 0.6
+"""Share of the peak bandwidth that decoding reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +90,10 @@ def estimate(recipe: Recipe, *, devices: int = 8, hardware: Hardware = H100) -> 
     mean_tokens = recipe.rollout.max_completion_tokens / 2
     key_value = 2 * model.layers * (model.key_value_size or model.hidden_size // 2) * width
     cache = recipe.rollout.gpu_memory * hardware.memory * GIB - parameters * width
-    batch = max(1.0, min(samples / devices, cache / (key_value * length)))
-    step_seconds = (parameters * width + batch * key_value * mean_tokens) / hardware.bandwidth
-    rollout_seconds = samples / devices / batch * mean_tokens * step_seconds * 2
+    held = key_value * (recipe.rollout.max_prompt_tokens + mean_tokens / 2)  # bytes of a sequence half way
+    batch = max(1.0, min(samples / devices, cache / held))
+    step_seconds = (parameters * width + batch * held) / hardware.bandwidth / DECODING_EFFICIENCY
+    rollout_seconds = samples / devices / batch * mean_tokens * step_seconds
     passes = 4 if settings.gradient_checkpointing else 3
     flops = 2 * parameters * samples * (mean_tokens + recipe.rollout.max_prompt_tokens) * (passes + bool(settings.kl))
     return Plan(
