@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from training.engine import Engine
 from training.errors import TrainingError
 from training.resume import MARK, last_checkpoint, prepare
 from training.saving import clear_disk_errors, save_atomically
@@ -110,3 +111,13 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path):
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
     with pytest.raises(PermissionError), clear_disk_errors(tmp_path):
         raise PermissionError(errno.EACCES, "denied")
+
+
+def test_an_engine_that_dies_says_how_to_go_on():
+    def step():
+        raise RuntimeError("EngineCore died")
+
+    engine = Engine.__new__(Engine)
+    engine._engine = SimpleNamespace(step=step)
+    with pytest.raises(TrainingError, match=r"EngineCore died.*--resume"):
+        list(engine.step())

@@ -1,15 +1,18 @@
 import json
 from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from training import benchmark_report
-from training.answering import Reply
+from training.answering import Reply, from_checkpoint
 from training.benchmark_report import evaluate_models, score
 from training.benchmarks import Item
+from training.problems import take
 from training.recipe import load_recipe
+from training.sampler import GREEDY
 from training.scores import Answers, against, average_at_k, by_difficulty, pareto_front, pass_at_k
 
 
@@ -92,3 +95,14 @@ def test_many_models_become_one_report(tmp_path, monkeypatch):
         "report.md",
     ]
     assert "| math-500 | tuned | 6 x 2 | 83.3%" in (report / "report.md").read_text()
+
+
+def test_a_checkpoint_answers_by_plain_decoding():
+    recipe = load_recipe("quickstart", ["rollout.engine=transformers"])
+    problems = take("test", 0, 6)
+    base = Path(__file__).resolve().parents[3] / "checkpoints" / "base"
+    replies = from_checkpoint(recipe, str(base), [problem.question for problem in problems], GREEDY, 2)
+    found = score(recipe, "base", "problems", [Item(p.question, p.answer) for p in problems], replies)
+    assert found.correct.shape == (6, 2)
+    assert (found.tokens[:, 0] == found.tokens[:, 1]).all()
+    assert found.correct.mean() > 0.5
