@@ -1,6 +1,8 @@
 """``stepgrpo bench serve``: our server against vLLM's own, side by side in one run."""
 
 import asyncio
+import signal
+import sys
 from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from loadtests.bench_serve_load import Load, LoadError, Measured, run_load
-from loadtests.bench_serve_report import LEAST_THROUGHPUT, MOST_FIRST, Pair, Row, row_of, table_of
+from loadtests.bench_serve_report import HEADER, LEAST_THROUGHPUT, MOST_FIRST, Pair, Row, line_of, row_of
 from loadtests.bench_serve_servers import MODEL, both
 
 BUNDLED: Final = Path(__file__).resolve().parent.parent / "checkpoints" / "step-grpo"
@@ -55,6 +57,7 @@ def serve(
         counts = [int(count) for count in concurrency.split(",")]
     except ValueError:
         raise typer.BadParameter("must be whole numbers, as in 1,8", param_hint="--concurrency") from None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end, too
     streams = {"stream": [True], "whole": [False], "both": [True, False]}[answers]
     loads = [Load(count, max(requests, 2 * count), tokens, stream) for stream, count in product(streams, counts)]
     running = tuple(urls.split(",")) if urls else None
@@ -66,7 +69,6 @@ def serve(
     except LoadError as error:
         typer.echo(f"stepgrpo bench serve: {error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(table_of(rows))
     failing = [row for row in rows if not row.passes]
     bounds = f"throughput at least {LEAST_THROUGHPUT} x, p99 of the first token at most {MOST_FIRST} x"
     typer.echo(f"{len(rows) - len(failing)} of {len(rows)} rows within bounds ({bounds})")
@@ -77,7 +79,12 @@ def serve(
 async def _measure(servers: tuple[str, ...], loads: list[Load], rounds: int) -> list[Row]:
     for server in servers:
         await run_load(server, MODEL, WARM_UP, seed=0)
-    return [await _row(servers, load, rounds) for load in loads]
+    typer.echo(HEADER)
+    rows = []
+    for load in loads:
+        rows.append(await _row(servers, load, rounds))
+        typer.echo(line_of(rows[-1]))
+    return rows
 
 
 async def _row(servers: tuple[str, ...], load: Load, rounds: int) -> Row:

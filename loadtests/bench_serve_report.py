@@ -12,6 +12,10 @@ LEAST_THROUGHPUT: Final = 0.98
 MOST_FIRST: Final = 1.05
 """p99 of the time to the first token, against vLLM's own server."""
 RESAMPLES: Final = 2000
+HEADER: Final = (
+    "| answers | in flight | tokens/s | vLLM's | ratio (95 %) | p99 first token, ms | vLLM's | ratio (95 %) |\n"
+    "|---|---:|---:|---:|---:|---:|---:|---:|"
+)
 
 Pair = tuple[Measured, Measured]
 """Ours and vLLM's own, measured one right after the other."""
@@ -54,19 +58,13 @@ def row_of(load: Load, rounds: Sequence[Pair]) -> Row:
     )
 
 
-def table_of(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = [
-        "| answers | in flight | tokens/s | vLLM's | ratio (95 %) | p99 first token, ms | vLLM's | ratio (95 %) |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        ratios = ["{:.3f} ({:.3f} to {:.3f})".format(*ratio) for ratio in (row.throughput_ratio, row.first_ratio)]
-        lines.append(
-            f"| {'stream' if row.load.stream else 'whole'} | {row.load.concurrency} | {row.throughput[0]:.0f} "
-            f"| {row.throughput[1]:.0f} | {ratios[0]} | {row.first[0]:.1f} | {row.first[1]:.1f} | {ratios[1]} |"
-        )
-    return "\n".join(lines)
+def line_of(row: Row) -> str:
+    """The row in a Markdown table under ``HEADER``."""
+    ratios = ["{:.3f} ({:.3f} to {:.3f})".format(*ratio) for ratio in (row.throughput_ratio, row.first_ratio)]
+    return (
+        f"| {'stream' if row.load.stream else 'whole'} | {row.load.concurrency} | {row.throughput[0]:.0f} "
+        f"| {row.throughput[1]:.0f} | {ratios[0]} | {row.first[0]:.1f} | {row.first[1]:.1f} | {ratios[1]} |"
+    )
 
 
 def _throughput(runs: Sequence[Measured]) -> float:
