@@ -326,6 +326,8 @@ def _save(trainer: Trainer, tokenizer: Any, output: Path) -> None:
         copies = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
     if trainer.accelerator.is_main_process:
         model = bare.get_base_model() if hasattr(bare, "get_base_model") else bare
+        for name in model.all_tied_weights_keys:  # one copy of what the model holds once
+            copies.pop(name, None)
         model.config.use_cache = True
 
         def write(folder: Path) -> None:
