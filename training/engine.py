@@ -97,6 +97,7 @@ class Engine:
             for output in self._finished():
                 entries = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
                 scores[output.request_id] = [entry[token].logprob for token, entry in entries]
+        self._engine.reset_prefix_cache()  # what is scored must not change what is sampled next
         return [scores[request_id] for request_id in order]
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:

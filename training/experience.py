@@ -56,6 +56,8 @@ class Experience:
         """
         settings, group = self._recipe.rollout, self._recipe.grpo.group_size
         started = time.perf_counter()
+        prompts = [chat_tokens(self._tokenizer, question) for question in questions]
+        self._guard_sequences = self._guard_sequences or prompts[:2]
         difference = self.synchronise(model)
         synchronised = time.perf_counter()
         seed = f"{self._recipe.seed}:{step}:{rank}"
@@ -67,7 +69,6 @@ class Experience:
             group,
             random.Random(seed),
         )
-        prompts = [chat_tokens(self._tokenizer, question) for question in questions]
         with torch.random.fork_rng():
             torch.manual_seed(random.Random(seed).getrandbits(62))
             self.rollouts = self._method.rollouts(context, prompts)
