@@ -26,7 +26,6 @@ class Experience:
     """Samples by a method's rollouts and scores by its rewards; the trainer's framework is unknown to it.
 
     Attributes:
-        sampled: of the latest rollouts, 1 where the policy sampled the token and 0 where it was forced.
         rollouts: the latest ones.
     """
 
