@@ -34,10 +34,12 @@ ELSEWHERE = {
     r"make (serve|setup|test|test-fast|stack)\b.*": "tests/unit/tools/test_makefile.py",
     r"\S*stepgrpo serve .*": "tests/integration/test_server_start.py",
     r"\S*stepgrpo (train|eval) .*": "tests/integration/test_training.py",
-    r"(\w+=\S+ )?docker .*": "needs a container engine",
-    r"kubectl .*": "needs a cluster",
-    r"ray start .*": "needs a cluster of its own",
-    r"(\w+=\S+ )?serve deploy .*": "needs a cluster of its own",
+    r"\S*accelerate launch .*": "tests/integration/test_training_setups.py",
+    r"(\w+=\S+ )?docker .*": "tests/integration/test_stack.py",
+    r"kubectl .*": "tests/unit/deploy/test_kubernetes.py",
+    r"ray start .*": "tests/integration/test_ray.py",
+    r"(\w+=\S+ )?serve deploy .*": "tests/integration/test_ray.py",
+    r"\S*python tools/dashboard_pictures.py .*": "needs the Prometheus of `make stack`",
 }
 """Commands that are not run here, by patterns: the test that runs their like, or what they need."""
 
