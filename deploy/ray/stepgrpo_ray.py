@@ -7,11 +7,13 @@ metrics: through Ray's proxy, ``/metrics`` would be those of whichever replica w
 import urllib.request
 from contextlib import AsyncExitStack
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import ray
 from fastapi import FastAPI
-from prometheus_client import start_http_server
+from prometheus_client import make_wsgi_app
 from ray import serve
 
 TARGETS = "stepgrpo-targets"
@@ -55,6 +57,17 @@ def _answers(address: str) -> bool:
         return False
 
 
+def metrics(environ: dict[str, Any], start_response: Any) -> Any:
+    """The process's metrics as plain text, also for clients that prefer OpenMetrics: that would rename ``vllm:*``."""
+    environ.pop("HTTP_ACCEPT", None)
+    return make_wsgi_app()(environ, start_response)
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Log no scrape."""
+
+
 @serve.deployment
 @serve.ingress()
 class Server:
@@ -87,7 +100,8 @@ class Server:
 
     async def _publish_metrics(self) -> None:
         node = ray.util.get_node_ip_address()
-        server, _ = start_http_server(0, addr=node)
+        server = make_server(node, 0, metrics, handler_class=_Quiet)
+        Thread(target=server.serve_forever, daemon=True).start()
         targets = serve.get_deployment_handle("Targets", TARGETS)
         replica = serve.get_replica_context().replica_id.unique_id
         await targets.add.remote(replica, f"{node}:{server.server_port}")

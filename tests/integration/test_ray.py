@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 400
+PROMETHEUS = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.25"}
 QUESTION = [{"role": "user", "content": "How much is 12 plus 7?"}]
 DRIVER = ROOT / "tests" / "plugins" / "ray_driver.py"
 
@@ -45,7 +46,7 @@ class Cluster:
         """A sample over all replicas, and what each has of it."""
         parts = []
         for address in self.replicas().values():
-            families = text_string_to_metric_families(httpx.get(f"http://{address}/metrics").text)
+            families = text_string_to_metric_families(httpx.get(f"http://{address}/metrics", headers=PROMETHEUS).text)
             parts.append(sum(s.value for family in families for s in family.samples if s.name == name))
         return sum(parts), parts
 
