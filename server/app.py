@@ -8,10 +8,13 @@ from typing import Any
 from fastapi import FastAPI
 
 from server import vllm_compat as vllm
+from server.accounting import AccountedEngine
 from server.assembly import metered_engine, report_in_responses
 from server.checkpoint import ServedCheckpoint
 from server.engine import MeteredEngine
 from server.exit_control import ExitLimits
+from server.keys import InvalidKeysError, keyring_of
+from server.middleware import add_middlewares
 from server.routes import efficiency_routes
 from server.settings import ServerSettings
 from server.web import WebPage, web_routes
@@ -33,8 +36,8 @@ def serve(settings: ServerSettings, checkpoint: ServedCheckpoint, options: list[
         options: vLLM's own options; they win over our defaults.
 
     Raises:
-        ServerError: the options do not fit, the address is taken, vLLM lacks what this server is built on, or the
-            engine did not start or died.
+        ServerError: the options or the API keys do not fit, the address is taken, vLLM lacks what this server is built
+            on, or the engine did not start or died.
     """
     arguments = vllm.parse_arguments(options, vllm_defaults(settings, checkpoint))
     vllm.run(_serve(arguments, settings, checkpoint))
@@ -78,13 +81,18 @@ async def application(
     """The finished app over an engine of its own, which ends with the block.
 
     Raises:
-        ServerError: the engine did not start.
+        ServerError: the API keys do not fit, or the engine did not start.
     """
+    try:
+        keyring = keyring_of(settings.api_keys_file, arguments)
+    except InvalidKeysError as error:
+        raise vllm.ServerError(str(error)) from error
     async with vllm.started_engine(arguments) as engine:
         metered = metered_engine(engine, arguments.served_model_name[0], checkpoint, ExitLimits.of(settings))
-        app = await vllm.build_app(arguments, metered)
+        app = await vllm.build_app(arguments, AccountedEngine(metered))
         extend(app, metered)
         app.include_router(web_routes(WebPage(markers=checkpoint.markers, compare_url=settings.compare_url)))
+        add_middlewares(app, metered, settings, keyring)
         yield app, metered
 
 

@@ -1,0 +1,38 @@
+"""How large a request may be."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.departure import Departure
+from server.refusal import refusal
+
+
+class BodyLimit:
+    """Middleware that answers 413 to larger bodies: at once where the length is announced, else where it is passed."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count the body on its way in."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client = Departure(send)
+        length = Headers(scope=scope).get("content-length", "")
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return client.leave() if received > self._max_bytes else message
+
+        if length.isdecimal() and int(length) > self._max_bytes:
+            client.leave()
+        else:
+            await client.run(self._app, scope, counted)
+        if client.left and client.start is None:
+            message = f"The request body is larger than {self._max_bytes} bytes."
+            await refusal(413, message, headers={"Connection": "close"})(scope, receive, send)

@@ -1,0 +1,54 @@
+"""How long a request may take, its upload and a slow reader's download included."""
+
+import asyncio
+import json
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.departure import Departure
+from server.errors import openai_error
+from server.refusal import refusal
+
+
+class Deadline:
+    """Middleware that gives a request up when its time is over.
+
+    To the app the client seems to have left, which aborts the request in the engine. The client gets a 504 that tells
+    it not to ask again by itself, or, where its stream has begun, an error event that ends it.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and stand in for its client when time is over."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client = Departure(send)
+        deadline = asyncio.get_running_loop().time() + self._seconds
+
+        async def receive_in_time() -> Message:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await receive()
+            except TimeoutError:
+                return client.leave()
+
+        await client.run(self._app, scope, receive_in_time)
+        if client.left and client.start is None:
+            await refusal(504, self._message, headers={"x-should-retry": "false"})(scope, receive, send)
+        elif client.left and client.start is not None and not client.ended:
+            await send({"type": "http.response.body", "body": self._last_event(client.start)})
+
+    @property
+    def _message(self) -> str:
+        return f"The request took longer than {self._seconds:g} seconds and was given up."
+
+    def _last_event(self, start: Message) -> bytes:
+        if not Headers(raw=start["headers"]).get("content-type", "").startswith("text/event-stream"):
+            return b""
+        error = openai_error(504, {"error": {"message": self._message}}, "")
+        return f"data: {json.dumps(error)}\n\ndata: [DONE]\n\n".encode()

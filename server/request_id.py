@@ -1,0 +1,38 @@
+"""One id per request, the same in the request, the response's header and ``id``, the log and the trace."""
+
+import re
+from typing import Final
+from uuid import uuid4
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.exchange import Exchange, exchanging
+
+HEADER: Final = "x-request-id"
+ACCEPTED: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+"""What a client may choose; anything else is replaced."""
+
+
+class RequestId:
+    """Outermost middleware: takes the client's id or makes one, and opens the request's exchange under it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Put the id where vLLM and the client find it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = MutableHeaders(raw=list(scope["headers"]))
+        chosen = headers.get(HEADER, "")
+        request_id = headers[HEADER] = chosen if ACCEPTED.fullmatch(chosen) else uuid4().hex
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        with exchanging(Exchange(request_id)):
+            await self._app({**scope, "headers": headers.raw}, receive, send_with_id)

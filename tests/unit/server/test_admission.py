@@ -1,0 +1,42 @@
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from server.admission import Admission
+from server.errors import OpenAIErrors
+
+
+class Service:
+    def __init__(self):
+        self.requests = 0
+        self.engine = SimpleNamespace(draining=False, errored=False, get_num_unfinished_requests=lambda: self.requests)
+        routes = [Route("/", lambda _: PlainTextResponse(""), methods=["GET", "POST"])]
+        app = Starlette(routes=routes, middleware=[Middleware(OpenAIErrors), Middleware(Admission, self.engine, 3)])
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+@pytest.fixture
+def service():
+    return Service()
+
+
+@pytest.mark.parametrize(("requests", "status"), [(0, 200), (2, 200), (3, 429), (4, 429)])
+async def test_a_full_queue(service, requests, status):
+    service.requests = requests
+    answer = await service.client.post("/")
+    assert answer.status_code == status
+    assert answer.headers.get("retry-after") == ("1" if status == 429 else None)
+
+
+@pytest.mark.parametrize("state", ["draining", "errored"])
+async def test_an_engine_that_takes_nothing_on(service, state):
+    setattr(service.engine, state, True)
+    answer = await service.client.post("/")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["error"]["type"] == "server_error"
+    assert (await service.client.get("/")).status_code == 200
