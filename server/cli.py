@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, get_args
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
-from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from reasoning import CheckpointError
@@ -29,9 +28,9 @@ def commands() -> None:
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one flag for each setting; it gets the values that were given as ``flags``, by field name.
 
-    The checkpoint is an argument, and secrets have no flag, for a process list shows all flags.
+    The checkpoint is an argument.
     """
-    fields = {name: field for name, field in ServerSettings.model_fields.items() if _has_flag(name, field)}
+    fields = {name: field for name, field in ServerSettings.model_fields.items() if name != "checkpoint"}
 
     @wraps(command)
     def with_flags(**values: Any) -> None:
@@ -48,14 +47,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return with_flags
 
 
-def _has_flag(name: str, field: FieldInfo) -> bool:
-    return name != "checkpoint" and SecretStr not in get_args(field.annotation)
-
-
 def _option(name: str, field: FieldInfo) -> Any:
     flag = "--" + name.replace("_", "-")
-    if field.annotation is bool:
-        return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=field.description)]
     shown = field.description if field.default is None else f"{field.description} \\[default: {field.default}]"
     return Annotated[str | None, typer.Option(flag, help=shown, metavar="")]
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final
 
 import yaml
-from pydantic import Field, HttpUrl, SecretStr, ValidationError, model_validator
+from pydantic import Field, HttpUrl, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -59,28 +59,6 @@ class ServerSettings(BaseSettings):
         None, ge=0, le=1, description="Confidence above which any request leaves its thinking."
     )
 
-    log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
-    log_requests: bool = Field(False, description="Log every request and its efficiency, never its text.")
-    otlp_endpoint: str | None = Field(None, description="OpenTelemetry collector that traces are sent to.")
-
-    shadow_share: float = Field(
-        0, ge=0, le=1, description="Share of the requests that are replayed on the base model to measure savings."
-    )
-    shadow_url: str | None = Field(
-        None, description="OpenAI-compatible server of the base model. Without it: this engine, with the adapter off."
-    )
-    shadow_model: str | None = Field(None, description="Name of the base model at that server.")
-    shadow_api_key: SecretStr | None = Field(None, description="API key for that server.")
-    shadow_seed: int = Field(0, description="Seed of the choice of requests that are replayed.")
-    shadow_per_minute: float = Field(60, gt=0, description="Most replays in a minute.")
-    shadow_busy: int = Field(4, ge=1, description="Requests in the engine, from which on nothing is replayed.")
-
-    @model_validator(mode="after")
-    def _check_shadow(self) -> Self:
-        if self.shadow_url is not None and self.shadow_model is None:
-            raise ValueError("shadow_url needs shadow_model, the base model's name at that server")
-        return self
-
 
 def load_settings(given: Mapping[str, Any], file: Path | None = None) -> ServerSettings:
     """The settings in effect.
@@ -129,5 +107,5 @@ def _file_source(settings_cls: type[BaseSettings], file: Path | None) -> YamlCon
 
 
 def as_yaml(settings: ServerSettings) -> str:
-    """The settings as a settings file holds them; secrets are masked."""
+    """The settings as a settings file holds them."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -99,11 +99,14 @@ def _started(module: list[str], checkpoint: Path, log: Path, environment: dict[s
             stderr=subprocess.STDOUT,
             process_group=0,  # not a session of its own, whose busy engine could starve the tests of the processor
         )
-    server = Server(process, f"http://127.0.0.1:{port}", checkpoint, log)
+    scheme = "https" if "--ssl-certfile" in module else "http"
+    server = Server(process, f"{scheme}://127.0.0.1:{port}", checkpoint, log)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{server.url}/ready").status_code == 200:
+            if (
+                httpx.get(f"{server.url}/ready", verify=False).status_code == 200
+            ):  # a test may bring its own certificate
                 return server
         time.sleep(0.5)
     stop_server(server)

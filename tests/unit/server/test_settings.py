@@ -23,21 +23,20 @@ def test_flags_win_over_the_environment_and_the_environment_over_the_file(file, 
     monkeypatch.setenv("STEPGRPO_HOST", "from-env")
     settings = load_settings({"port": "4"}, path)
     assert (settings.port, settings.host, settings.max_queue) == (4, "from-env", 2)
-    assert settings.shadow_share == ServerSettings().shadow_share == 0
+    assert settings.request_timeout == ServerSettings().request_timeout == 3600
 
 
 def test_an_empty_variable_is_none(monkeypatch):
-    monkeypatch.setenv("STEPGRPO_SHADOW_URL", "")
-    assert load_settings({}).shadow_url is None
+    monkeypatch.setenv("STEPGRPO_COMPARE_URL", "")
+    assert load_settings({}).compare_url is None
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
         ({"port": "x"}, "port: Input should be a valid integer"),
-        ({"shadow_share": 2}, "shadow_share: Input should be less than or equal to 1"),
-        ({"log_format": "xml"}, "log_format: Input should be 'text' or 'json'"),
-        ({"shadow_url": "http://base"}, "shadow_url needs shadow_model"),
+        ({"early_exit_threshold": 2}, "early_exit_threshold: Input should be less than or equal to 1"),
+        ({"compare_url": "base"}, "compare_url: Input should be a valid URL"),
     ],
 )
 def test_a_value_that_does_not_fit(given, says):
@@ -66,20 +65,18 @@ def test_a_file_that_is_missing(tmp_path):
 
 
 def test_the_printed_settings_are_a_settings_file(file):
-    settings = load_settings({"port": 9, "log_requests": True})
+    settings = load_settings({"port": 9, "max_queue": 7})
     assert load_settings({}, file(as_yaml(settings))).model_dump() == settings.model_dump()
 
 
-def test_print_config_shows_what_is_in_effect_and_no_secret(file, monkeypatch):
-    monkeypatch.setenv("STEPGRPO_SHADOW_API_KEY", "secret-1")
+def test_print_config_shows_what_is_in_effect_and_no_secret(file):
     path = file("max_queue: 5\n")
-    arguments = ["serve", "ckpt", "--settings", str(path), "--print-config", "--port", "9", "--no-log-requests"]
-    vllm = ["--api-key", "secret-2", "secret-3", "--hf_token=secret-4", "--max-model-len", "64"]
+    arguments = ["serve", "ckpt", "--settings", str(path), "--print-config", "--port", "9"]
+    vllm = ["--api-key", "secret-1", "secret-2", "--hf_token=secret-3", "--max-model-len", "64"]
     result = CliRunner().invoke(cli.app, [*arguments, *vllm])
     assert result.exit_code == 0
     printed = yaml.safe_load(result.output)
     assert (printed["checkpoint"], printed["port"], printed["max_queue"]) == ("ckpt", 9, 5)
-    assert printed["shadow_api_key"] == "**********"
     assert "secret" not in result.output
     assert "# passed on to vLLM: --api-key ********** ********** --hf_token=********** --max-model-len 64" in (
         result.output
@@ -91,8 +88,7 @@ def test_the_settings_file_may_be_named_by_the_environment(file, monkeypatch):
     assert "port: 77\n" in CliRunner().invoke(cli.app, ["serve", "--print-config"]).output
 
 
-def test_every_setting_but_the_secret_ones_has_a_flag():
+def test_every_setting_has_a_flag():
     output = CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["serve", "--help"]).output
-    for name in ServerSettings.model_fields.keys() - {"checkpoint", "shadow_api_key"}:
+    for name in ServerSettings.model_fields.keys() - {"checkpoint"}:
         assert f"--{name.replace('_', '-')} " in output
-    assert "--shadow-api-key" not in output
