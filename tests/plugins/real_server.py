@@ -104,9 +104,7 @@ def _started(module: list[str], checkpoint: Path, log: Path, environment: dict[s
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
-            if (
-                httpx.get(f"{server.url}/ready", verify=False).status_code == 200
-            ):  # a test may bring its own certificate
+            if httpx.get(f"{server.url}/ready", verify=scheme == "http").status_code == 200:
                 return server
         time.sleep(0.5)
     stop_server(server)
