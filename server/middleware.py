@@ -1,7 +1,7 @@
 """The order of the middlewares around vLLM's app."""
 
 from fastapi import FastAPI
-from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from server.admission import Admission, Engine
 from server.authentication import Authentication
@@ -14,7 +14,10 @@ from server.settings import ServerSettings
 
 
 def add_middlewares(app: FastAPI, engine: Engine, settings: ServerSettings, keyring: Keyring | None) -> None:
-    """Put ours around the app: what guards it stands inside of vLLM's CORS, so that browsers may read a refusal.
+    """Put ours around the app: what guards it stands inside of vLLM's, which let browsers read and
+    metrics count what is refused.
+
+    vLLM has built its stack by now. A second build would start its request metrics anew, which then count nothing.
 
     Args:
         app: vLLM's.
@@ -22,17 +25,11 @@ def add_middlewares(app: FastAPI, engine: Engine, settings: ServerSettings, keyr
         settings: the limits.
         keyring: who may ask; None lets anyone.
     """
-    guards = [
-        Middleware(Deadline, seconds=settings.request_timeout),
-        Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
-        Middleware(
-            KeyLimits,
-            max_concurrent=settings.key_max_concurrent,
-            tokens_per_minute=settings.key_tokens_per_minute,
-        ),
-        Middleware(Admission, engine=engine, max_queue=settings.max_queue),
-    ]
+    inner: ASGIApp = Admission(app.router.middleware_stack, engine, settings.max_queue)
+    inner = KeyLimits(inner, settings.key_max_concurrent, settings.key_tokens_per_minute)
+    inner = BodyLimit(inner, settings.max_body_bytes)
+    inner = Deadline(inner, settings.request_timeout)
     if keyring is not None:
-        guards.insert(0, Middleware(Authentication, keyring=keyring))
-    app.user_middleware[:] = [Middleware(RequestId), *app.user_middleware, *guards]
-    app.middleware_stack = app.build_middleware_stack()  # vLLM has built one already, without these
+        inner = Authentication(inner, keyring)
+    app.router.middleware_stack = inner
+    app.middleware_stack = RequestId(app.middleware_stack or app.build_middleware_stack())
