@@ -26,7 +26,7 @@ EXPECTED = ("Failed to load resource", "net::ERR_")
 """What the browser itself says of a refused request."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     """The executable that ``CHROMIUM`` names, else the one on the path."""
     executable = os.environ.get("CHROMIUM") or program("chromium", "Debian's package chromium")
