@@ -1,4 +1,5 @@
 import json
+import signal
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -49,6 +50,14 @@ class Scripted(ThreadingHTTPServer):
         self.bodies: list[dict[str, object]] = []
         self.failing = False
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+@pytest.fixture(autouse=True)
+def keep_signal_handlers() -> Iterator[None]:
+    """The command sets its own handler of SIGTERM, which forked children of later tests would inherit."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

@@ -12,25 +12,25 @@ class ExitError(Exception):
     """Instead of the end of the tests."""
 
 
-def stubborn():
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def child(answer: signal.Handlers):
+    signal.signal(signal.SIGTERM, answer)
     time.sleep(60)
 
 
-@pytest.mark.parametrize("target", [time.sleep, stubborn])
-def test_a_start_that_is_ended_leaves_nothing_behind(monkeypatch, target):
+@pytest.mark.parametrize("answer", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_start_that_is_ended_leaves_nothing_behind(monkeypatch, answer):
     def leave(code):
         raise ExitError(code)
 
+    process = multiprocessing.get_context("fork").Process(target=child, args=(answer,))
+    process.start()
+    time.sleep(0.1)
     monkeypatch.setattr("os._exit", leave)
     monkeypatch.setattr(vllm_compat, "ABANDON_SECONDS", 0.5)
-    child = multiprocessing.get_context("fork").Process(target=target, args=(60,) if target is time.sleep else ())
-    child.start()
-    time.sleep(0.1)
     with pytest.raises(ExitError, match="143"):
         vllm_compat._abandon_start(signal.SIGTERM, None)
-    child.join(5)
-    assert child.exitcode in (-signal.SIGTERM, -signal.SIGKILL)
+    process.join(5)
+    assert process.exitcode in (-signal.SIGTERM, -signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("plugins", "news"), [(["stepgrpo"], False), (["stepgrpo", "other"], True)])
