@@ -2,7 +2,8 @@
 
 Three families, all with whole numbers below 100 so that every value is one token of the quickstart tokenizer:
 
-- ``chain``: 2 to 8 operations in a row. One pass solves it; a second one helps only where the first went wrong.
+- ``chain``: 2 to 8 operations in a row. A first pass reads ``FIRST_PASS_SPAN`` of them, so it solves the shorter chains
+  and leaves the longer ones with a wrong result that a check has to mend.
 - ``days`` and ``tickets``: guess and check. Candidates come in a fixed order and the first that fits is the answer,
   so the position of the answer in that order (1 to 6) is the number of steps that the problem needs.
 
@@ -22,6 +23,7 @@ FAMILIES: tuple[Family, ...] = ("chain", "days", "tickets")
 GUESS_AND_CHECK: tuple[Family, ...] = ("days", "tickets")
 FAMILY_WEIGHTS = {"chain": 0.5, "days": 0.25, "tickets": 0.25}
 LIMIT = 99
+FIRST_PASS_SPAN = 5
 MAX_NEEDED = 6
 
 NAMES = ("Mia", "Leo", "Ana", "Tom", "Eva", "Sam", "Ida", "Max", "Zoe", "Ben")
@@ -71,9 +73,9 @@ class Candidate:
 class Problem:
     """A question with its answer and what its solution is made of.
 
-    ``needed`` is the number of semantic steps after which the answer is justified (1 for a chain whose first pass is
-    right). ``start`` and ``operations`` (one a month) are set for chains, ``candidates`` (the needed ones and some
-    beyond) for guess and check.
+    ``needed`` is the number of semantic steps after which the answer is justified (2 for a chain that is longer than
+    what a first pass reads, 1 for a shorter one). ``start`` and ``operations`` (one a month) are set for chains,
+    ``candidates`` (the needed ones and some beyond) for guess and check.
     """
 
     family: Family
@@ -118,22 +120,33 @@ def take(split: Split, seed: int, count: int) -> list[Problem]:
 
 def _chain(rng: random.Random) -> Problem:
     length = rng.randint(2, 8)
-    start = value = rng.randint(2, 40)
-    operations: list[Operation] = []
-    while len(operations) < length:
-        symbol = rng.choices("+-*/", (4, 4, 1.5, 1.5))[0]
-        operation = Operation(symbol, rng.randint(2, 12 if symbol in "+-" else 3))
-        result = operation.apply(value)
-        if result is not None and result > 0:
-            operations.append(operation)
-            value = result
+    while True:
+        start = rng.randint(2, 40)
+        operations, values = _operations(rng, start, length)
+        if length <= FIRST_PASS_SPAN or values[FIRST_PASS_SPAN - 1] != values[-1]:
+            break
     name, things = rng.choice(NAMES), rng.choice(THINGS)
     sentences = " ".join(
         f"In {month} {rng.choice(EVENTS[operation.symbol]).format(operation.operand)}"
         for month, operation in zip(MONTHS, operations, strict=False)
     )
     question = f"{name} has {start} {things}. {sentences} How many {things} does {name} have now?"
-    return Problem("chain", question, str(value), 1, start=start, operations=tuple(operations))
+    needed = 1 if length <= FIRST_PASS_SPAN else 2
+    return Problem("chain", question, str(values[-1]), needed, start=start, operations=tuple(operations))
+
+
+def _operations(rng: random.Random, start: int, length: int) -> tuple[list[Operation], list[int]]:
+    """Random operations that stay within 1 and 99, and the value after each."""
+    operations: list[Operation] = []
+    values: list[int] = []
+    while len(operations) < length:
+        symbol = rng.choices("+-*/", (4, 4, 1.5, 1.5))[0]
+        operation = Operation(symbol, rng.randint(2, 12 if symbol in "+-" else 3))
+        result = operation.apply(values[-1] if values else start)
+        if result:
+            operations.append(operation)
+            values.append(result)
+    return operations, values
 
 
 def _days(rng: random.Random) -> Problem:

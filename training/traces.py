@@ -1,15 +1,16 @@
 """Reasoning traces that overthink, written for the problems of :mod:`training.problems`.
 
 The traces are what the base model imitates. They hold three behaviours that a real reasoning model shows and that a
-post-training method has to tell apart: steps that are needed (candidates of a search, repairs of a first pass that went
-wrong), steps that are redundant (re-checks of a right answer), and a few that do harm (a check that spoils a right
-answer). A marker opens every step after the first.
+post-training method has to tell apart: steps that are needed (candidates of a search, checks of a first pass that fell
+short or went wrong), steps that are redundant (re-checks of a right answer), and a few that do harm (a check that
+spoils a right answer). A marker opens every step after the first.
 """
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from training.problems import MONTHS, Operation, Problem
+from training.problems import FIRST_PASS_SPAN, MONTHS, Operation, Problem
 
 MARKERS = ("Wait", "Alternatively")
 CONFUSED = {"*": "+", "/": "-"}
@@ -19,7 +20,7 @@ CONFUSED = {"*": "+", "/": "-"}
 class Habits:
     """How often the written traces go wrong, check and overthink (all probabilities)."""
 
-    first_pass_slip: float = 0.3
+    first_pass_slip: float = 0.15
     check_slip: float = 0.03
     false_accept: float = 0.05
     false_reject: float = 0.01
@@ -27,7 +28,7 @@ class Habits:
     redundant: tuple[float, ...] = (0.15, 0.2, 0.25, 0.2, 0.2)
 
 
-DRILL = Habits(first_pass_slip=0, check_slip=0, false_accept=0, false_reject=0, overlook=1, redundant=(1.0,))
+DRILL = Habits(first_pass_slip=0, check_slip=0, false_accept=0, false_reject=0, overlook=0, redundant=(1.0,))
 """Plain solutions: every step is right and needed."""
 
 
@@ -37,7 +38,7 @@ class WrittenTrace:
 
     steps: tuple[str, ...]
     answer: str
-    beliefs: tuple[str | None, ...] = field(default=())
+    beliefs: tuple[str | None, ...]
 
     @property
     def thinking(self) -> str:
@@ -56,12 +57,12 @@ def answer_text(answer: str) -> str:
 
 
 def _write_chain(problem: Problem, rng: random.Random, habits: Habits) -> WrittenTrace:
-    first, belief = _chain_pass(problem, rng, habits.first_pass_slip)
+    first, belief = _chain_pass(problem, problem.operations[:FIRST_PASS_SPAN], rng, habits.first_pass_slip)
     steps, beliefs = [f"{first}. So {belief}."], [belief]
     redundant = rng.choices(range(len(habits.redundant)), habits.redundant)[0]
     while redundant > 0 if belief == problem.answer else rng.random() >= habits.overlook:
         redundant -= belief == problem.answer
-        text, value = _chain_pass(problem, rng, habits.check_slip)
+        text, value = _chain_pass(problem, problem.operations, rng, habits.check_slip)
         verdict = f"It is {value}." if value == belief else f"It is {value}, not {belief}."
         opening = rng.choice(("Wait, check it: ", "Alternatively, again: "))
         belief = value
@@ -70,11 +71,11 @@ def _write_chain(problem: Problem, rng: random.Random, habits: Habits) -> Writte
     return WrittenTrace(tuple(steps), belief, tuple(beliefs))
 
 
-def _chain_pass(problem: Problem, rng: random.Random, slip: float) -> tuple[str, str]:
-    """One pass over the operations, and its result; a slip adds instead of multiplying or subtracts for dividing."""
+def _chain_pass(problem: Problem, operations: Sequence[Operation], rng: random.Random, slip: float) -> tuple[str, str]:
+    """One pass over some operations, and its result; a slip adds instead of multiplying or subtracts for dividing."""
     parts: list[str] = []
     value = problem.start
-    for month, operation in zip(MONTHS, problem.operations, strict=False):
+    for month, operation in zip(MONTHS, operations, strict=False):
         applied = operation
         if operation.symbol in CONFUSED and rng.random() < slip:
             applied = Operation(CONFUSED[operation.symbol], operation.operand)

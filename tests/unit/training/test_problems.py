@@ -2,7 +2,7 @@ from itertools import islice
 
 import pytest
 
-from training.problems import FAMILIES, GUESS_AND_CHECK, problems, take
+from training.problems import FAMILIES, FIRST_PASS_SPAN, GUESS_AND_CHECK, problems, take
 
 
 def replay(problem):
@@ -25,6 +25,16 @@ def test_the_needed_step_is_the_first_candidate_that_fits():
         if problem.family in GUESS_AND_CHECK:
             remainders = [candidate.remainder for candidate in problem.candidates]
             assert remainders.index(0) + 1 == problem.needed
+
+
+def test_a_chain_needs_a_second_pass_where_the_first_reads_only_a_part_of_it():
+    for problem in take("train", 0, 600):
+        if problem.family == "chain":
+            value = problem.start
+            for operation in problem.operations[:FIRST_PASS_SPAN]:
+                value = operation.apply(value)
+            assert problem.needed == (1 if str(value) == problem.answer else 2)
+            assert problem.needed == (1 if len(problem.operations) <= FIRST_PASS_SPAN else 2)
 
 
 def test_needed_steps_and_chain_lengths_vary():
