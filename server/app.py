@@ -11,6 +11,7 @@ from server import vllm_compat as vllm
 from server.accounting import AccountedEngine
 from server.assembly import metered_engine, report_in_responses
 from server.checkpoint import ServedCheckpoint
+from server.connection import connection_with
 from server.engine import MeteredEngine
 from server.exit_control import ExitLimits
 from server.keys import InvalidKeysError, keyring_of
@@ -67,7 +68,8 @@ async def _serve(arguments: Namespace, settings: ServerSettings, checkpoint: Ser
     url, socket = vllm.listen(arguments)
     async with application(arguments, settings, checkpoint) as (app, engine):
         print(f"ready: model {name} at {url}/v1, metrics at {url}/metrics", flush=True)
-        stopped = await vllm.serve_http(app, socket, arguments)
+        protocol = connection_with(settings.max_header_bytes, settings.client_timeout)
+        stopped = await vllm.serve_http(app, socket, arguments, protocol)
         died = engine.errored and not engine.draining
     await stopped
     if died:

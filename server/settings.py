@@ -46,6 +46,10 @@ class ServerSettings(BaseSettings):
     )
     max_queue: int = Field(1024, ge=1, description="Requests in the engine, above which new ones are refused.")
     max_body_bytes: int = Field(32 * 1024**2, ge=1, description="Largest request body.")
+    max_header_bytes: int = Field(64 * 1024, ge=1024, description="Largest request line and headers.")
+    client_timeout: float = Field(
+        60, gt=0, description="Seconds that a client may take for its headers, or to read on where it has stopped."
+    )
     request_timeout: float = Field(3600, gt=0, description="Seconds after which a request is given up.")
 
     max_reasoning_steps: int | None = Field(None, ge=1, description="Reasoning steps of requests that do not say.")

@@ -1,5 +1,6 @@
 """The only module of the server that touches vLLM. Supports 0.32 and 0.33; what moved between them is resolved here."""
 
+import asyncio
 import logging
 import multiprocessing
 import os
@@ -178,12 +179,15 @@ def invalid_request(message: str, param: str) -> Exception:
     return error
 
 
-async def serve_http(app: FastAPI, bound: socket.socket, arguments: Namespace) -> Awaitable[None]:
+async def serve_http(
+    app: FastAPI, bound: socket.socket, arguments: Namespace, protocol: type[asyncio.Protocol]
+) -> Awaitable[None]:
     """Answer requests until a signal comes or the engine dies; the result is to be awaited after the engine's end."""
     log_config = _find("get_uvicorn_log_config")(arguments)
     stopped: Awaitable[None] = await _find("serve_http")(
         app,
         sock=bound,
+        http=protocol,
         enable_ssl_refresh=arguments.enable_ssl_refresh,
         host=arguments.host,
         port=arguments.port,

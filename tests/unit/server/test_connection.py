@@ -1,0 +1,164 @@
+"""A client's connection on a real uvicorn: large or slow heads, and answers that are left unread."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+import uvicorn
+
+from server.connection import connection_with
+
+MEGABYTE = b"x" * 2**20
+
+
+class App:
+    """Answers ``/`` with the size of the body, and ``/endless`` without end."""
+
+    def __init__(self):
+        self.left = asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "lifespan":
+            return
+        if scope["path"] == "/endless":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            gone = asyncio.create_task(self._departure(receive))
+            while not gone.done():
+                await send({"type": "http.response.body", "body": MEGABYTE, "more_body": True})
+                await asyncio.sleep(0)
+            self.left.set()
+            return
+        size = 0
+        while (message := await receive()).get("more_body"):
+            size += len(message["body"])
+        size += len(message.get("body", b""))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]})
+        await send({"type": "http.response.body", "body": b"%8d" % size})
+
+    async def _departure(self, receive):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+@contextlib.asynccontextmanager
+async def served(app=None, max_head_bytes=1000, client_seconds=30.0):
+    """A function that connects to a server."""
+    protocol = connection_with(max_head_bytes, client_seconds)
+    config = uvicorn.Config(app or App(), port=0, http=protocol, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext
+    running = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield lambda: asyncio.open_connection("127.0.0.1", port)
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        await running
+
+
+async def answer_of(reader):
+    """Status and body of an answer with a length."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    length = int(head.split("content-length: ")[1].split("\r\n")[0])
+    return int(head.split()[1]), await reader.readexactly(length)
+
+
+def request(header=0, body=b"", path=b"/"):
+    return b"POST %s HTTP/1.1\r\nlong: %s\r\ncontent-length: %d\r\n\r\n%s" % (path, b"x" * header, len(body), body)
+
+
+async def test_requests_within_the_limit_pass_whatever_their_body_and_share_the_connection():
+    async with served() as connect:
+        reader, writer = await connect()
+        for body in (b"", b"y" * 5000, MEGABYTE):
+            writer.write(request(header=900, body=body))
+            assert await answer_of(reader) == (200, b"%8d" % len(body))
+
+
+@pytest.mark.parametrize("pieces", [1, 50])
+@pytest.mark.parametrize("where", ["header", "path"])
+async def test_a_head_that_is_too_large_is_a_431_in_openais_form(pieces, where):
+    head = request(header=2000) if where == "header" else request(path=b"/" + b"x" * 2000)
+    async with served() as connect:
+        reader, writer = await connect()
+        answer = asyncio.create_task(answer_of(reader))
+        size = -(-len(head) // pieces)
+        for start in range(0, len(head), size):
+            if not answer.done():
+                writer.write(head[start : start + size])
+                await asyncio.sleep(0.002)
+        status, body = await answer
+        assert status == 431
+        assert json.loads(body)["error"] == {
+            "message": "The request line and headers are larger than 1000 bytes.",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": None,
+        }
+
+
+@pytest.mark.parametrize("line", [b"x" * 100, b"x: " + b"y" * 97, b"z: " + b"y" * 100 + b"\r\n"])
+async def test_a_head_without_an_end_is_given_up(line):
+    async with served() as connect:
+        reader, writer = await connect()
+        writer.write(b"GET / HTTP/1.1\r\n")
+        answer = asyncio.create_task(answer_of(reader))
+        async with asyncio.timeout(5):
+            while not answer.done():
+                writer.write(line)
+                await asyncio.sleep(0.001)
+        assert (await answer)[0] in (400, 431)
+
+
+async def test_what_is_no_http_is_a_400():
+    async with served() as connect:
+        reader, writer = await connect()
+        writer.write(b"\x16\x03\x01 hello\r\n\r\n")
+        assert (await answer_of(reader))[0] == 400
+
+
+@pytest.mark.parametrize("first", [b"", b"GET / HTT", b"GET / HTTP/1.1\r\nx: "])
+async def test_a_head_that_does_not_come_is_not_waited_for(first):
+    async with served(client_seconds=0.2) as connect:
+        reader, writer = await connect()
+        writer.write(first)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+
+
+async def test_a_request_may_take_longer_than_its_head():
+    async with served(client_seconds=0.2) as connect:
+        reader, writer = await connect()
+        whole = request(body=b"12345")
+        writer.write(whole[:-2])
+        await asyncio.sleep(0.5)
+        writer.write(whole[-2:])
+        assert await answer_of(reader) == (200, b"%8d" % 5)
+
+
+async def test_a_client_that_stops_reading_is_left():
+    app = App()
+    async with served(app, client_seconds=0.3) as connect:
+        reader, writer = await connect()
+        writer.write(request(path=b"/endless"))
+        await reader.readuntil(b"\r\n\r\n")
+        reader._transport.pause_reading()
+        await asyncio.wait_for(app.left.wait(), 5)
+
+
+async def test_a_client_that_reads_slowly_is_served_on():
+    app = App()
+    async with served(app, client_seconds=0.5) as connect:
+        reader, writer = await connect()
+        writer.write(request(path=b"/endless"))
+        for _ in range(15):
+            await reader.readexactly(2**20)
+            await asyncio.sleep(0.1)
+        assert not app.left.is_set()
+        writer.transport.abort()
+        await asyncio.wait_for(app.left.wait(), 5)
