@@ -59,17 +59,16 @@ class Experience:
         self._guard_sequences = self._guard_sequences or prompts[:2]
         difference = self.synchronise(model)
         synchronised = time.perf_counter()
-        seed = f"{self._recipe.seed}:{step}:{rank}"
         context = RolloutContext(
             self._engine,
             self._tokenizer,
             exit_policy(self._recipe),
             Sampling(settings.temperature, settings.top_p),
             group,
-            random.Random(seed),
+            step_rng(self._recipe.seed, step, rank),
         )
         with torch.random.fork_rng():
-            torch.manual_seed(random.Random(seed).getrandbits(62))
+            torch.manual_seed(step_rng(self._recipe.seed, step, rank).getrandbits(62))
             self.rollouts = self._method.rollouts(context, prompts)
         ended = time.perf_counter()
         self._timings = {
@@ -130,6 +129,11 @@ class Experience:
         if right:
             log_metric("steps_correct", fmean(right))
         return values
+
+
+def step_rng(seed: int, step: int, rank: int) -> random.Random:
+    """The source of all draws of one step on one process."""
+    return random.Random(f"{seed}:{step}:{rank}")
 
 
 def fits_prompt(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Callable[[str], bool]:
