@@ -18,14 +18,15 @@ from training.chat import chat_tokens
 from training.data import take_questions
 from training.engines import open_engine
 from training.errors import TrainingError
-from training.experience import Experience, fits_prompt
+from training.experience import Experience, fits_prompt, step_rng
 from training.methods import PolicyGradient
+from training.packing import pack, take_rows
 from training.progress import StepCallback
-from training.pruning import draw_survivors, pack
+from training.pruning import draw_survivors
 from training.recipe import PruningSettings, Recipe
 from training.resume import MarkComplete, prepare, step_of
 from training.rollout import plain_rollouts
-from training.sampler import Request, Sampling, generate
+from training.sampler import Request, Sampler, Sampling, generate
 from training.saving import clear_disk_errors, save_atomically
 from training.step_log import LOG_NAME, StepLog
 from training.sync import whole_weights
@@ -39,7 +40,7 @@ CHECKPOINTS = "resume"
 
 
 class Trainer(GRPOTrainer):  # type: ignore[misc]
-    """TRL's trainer, with pruning and with measures of the forced tokens.
+    """TRL's trainer, with packed micro-batches, pruning and measures of the forced tokens.
 
     Args:
         experience: what it learns from.
@@ -71,20 +72,24 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         return output
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        fresh = self._step % self.args.steps_per_generation == 0 or self._buffered_inputs is None
-        if fresh and self.pruning is not None:
-            self._buffered_inputs = self._pruned(self._generate_and_score_completions(generation_batch), self.pruning)
-        inputs: dict[str, Any] = super()._prepare_inputs(generation_batch) if self.pruning is None else {}
-        if fresh:
+        turn = self._step % self.args.steps_per_generation
+        if turn == 0 or self._buffered_inputs is None:
+            self._buffered_inputs = self._packed(self._generate_and_score_completions(generation_batch))
             masks = [batch["completion_mask"] for batch in self._buffered_inputs]
             self._metrics["train"]["trained_tokens"].append(float(sum(int(mask.sum()) for mask in masks)))
             self._metrics["train"]["trained_cells"].append(float(sum(mask.numel() for mask in masks)))
-        return inputs or self._buffered_inputs[self._step % self.args.steps_per_generation]
+        inputs: dict[str, Any] = self._buffered_inputs[turn]
+        return inputs
 
-    def _pruned(self, whole: dict[str, Any], pruning: PruningSettings) -> list[dict[str, Any]]:
-        """Micro-batches of the completions that stay, packed by length; their weights go into the loss's mask."""
-        kept, weights = draw_survivors(whole["advantages"], self.num_generations, pruning)
+    def _packed(self, whole: dict[str, Any]) -> list[dict[str, Any]]:
+        """Micro-batches of rows of like length; the weights of pruning go into the loss's mask.
+
+        The loss is a sum over tokens with one normaliser for all, so it does not depend on how rows are spread.
+        """
         mask = whole["completion_mask"] * whole.pop("tool_mask", 1)
+        kept, weights = torch.arange(len(mask)), torch.ones(len(mask))
+        if self.pruning is not None:
+            kept, weights = draw_survivors(whole["advantages"], self.num_generations, self.pruning)
         scale = torch.zeros(len(mask), device=mask.device)
         scale[kept] = weights.to(mask.device)
         whole["tool_mask"] = mask * scale[:, None]
@@ -94,7 +99,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         batches = []
         for part in (shuffled[update::updates] for update in range(updates)):
             for rows in pack([lengths[row] for row in part], self.args.gradient_accumulation_steps):
-                batches.append(_rows(whole, [part[row] for row in rows]))
+                batches.append(take_rows(whole, [part[row] for row in rows]))
         return batches
 
     def _get_per_token_logps_and_entropies(self, *arguments: Any, **options: Any) -> Any:
@@ -123,21 +128,6 @@ def _sample(prompts: list[Any], trainer: Trainer) -> dict[str, Any]:
     return {"logprobs": None} | trainer.experience.sample(rows, model, step=trainer.state.global_step, rank=rank)
 
 
-def _rows(whole: dict[str, Any], rows: list[int]) -> dict[str, Any]:
-    """Some rows of a batch, without the columns that are padding in all of them; no rows become one that weighs 0."""
-    picked = rows or [0]
-    batch = {
-        key: value[picked] if isinstance(value, torch.Tensor) and value.ndim else value for key, value in whole.items()
-    }
-    if not rows:
-        batch["tool_mask"] = torch.zeros_like(batch["tool_mask"])
-    prompt, completion = (int(batch[key].sum(1).max()) for key in ("prompt_mask", "completion_mask"))
-    for key, value in batch.items():
-        if isinstance(value, torch.Tensor) and value.ndim == 2:
-            batch[key] = value[:, -prompt:] if key.startswith("prompt") else value[:, :completion]
-    return batch
-
-
 def train_policy(
     recipe: Recipe,
     method: PolicyGradient,
@@ -147,6 +137,7 @@ def train_policy(
     on_step: StepCallback,
     resume: bool = False,
     callbacks: Sequence[Any] = (),
+    engine: Sampler | None = None,
 ) -> None:
     """Post-train the checkpoint in ``base`` and write the tuned one to ``output``.
 
@@ -158,6 +149,7 @@ def train_policy(
         on_step: called after every step with its number, the number of steps and its metrics.
         resume: go on from the last whole checkpoint of this run.
         callbacks: more of the trainer's.
+        engine: samples the rollouts, and stays open; one of the run's own by default.
 
     Raises:
         TrainingError: the run cannot go on.
@@ -172,12 +164,8 @@ def train_policy(
         started_from = prepare(checkpoints, recipe.digest, resume=resume or not state.is_main_process)
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, recipe.model.dtype))
-    engine = open_engine(recipe, base, seed=recipe.seed)
-    wanted = settings.steps * settings.prompts
-    rows = take_questions(recipe.data, recipe.seed + 1_000_000, wanted, fits_prompt(tokenizer, recipe))
-    data = [{"prompt": [{"role": "user", "content": row.question}], "answer": row.answer} for row in rows]
-    if len(data) < wanted:
-        raise TrainingError(f"{recipe.data.name} has {len(data)} questions, grpo.steps x grpo.prompts needs more")
+    sampler = engine or open_engine(recipe, base, seed=recipe.seed)
+    data = _questions(recipe, tokenizer)
     log = StepLog(
         output / LOG_NAME,
         settings.steps,
@@ -188,11 +176,11 @@ def train_policy(
     )
     try:
         trainer = Trainer(
-            Experience(recipe, method, engine, tokenizer, processes=state.num_processes),
+            Experience(recipe, method, sampler, tokenizer, processes=state.num_processes),
             recipe.pruning,
             model=model,
             args=_arguments(recipe, method, checkpoints, state.num_processes),
-            train_dataset=Dataset.from_list(data),
+            train_dataset=data,
             processing_class=tokenizer,
             peft_config=_lora(recipe),
             callbacks=[log, MarkComplete(), *callbacks],
@@ -203,50 +191,53 @@ def train_policy(
             trainer.experience.synchronise(trainer.model)
             _save(trainer, tokenizer, output)
     finally:
-        engine.close()
+        if engine is None:
+            sampler.close()
     if state.is_main_process:
         shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def stock_step_seconds(recipe: Recipe, base: Path) -> float:
-    """For comparison only: mean seconds of a step of TRL's own trainer with plain rollouts on the same engine.
+def train_stock(recipe: Recipe, base: Path, engine: Sampler, callbacks: Sequence[Any]) -> None:
+    """For comparison only: TRL's own trainer with plain rollouts on ``engine``, draws and questions as in ours.
 
-    The first step is left out. Weights are synchronised as ours are, without the guard.
+    Weights are synchronised as ours are, without the guard; nothing is saved.
     """
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, recipe.model.dtype))
-    engine = open_engine(recipe, base, seed=recipe.seed)
-    settings, rollout = recipe.grpo, recipe.rollout
+    rollout = recipe.rollout
     sampling = Sampling(rollout.temperature, rollout.top_p)
 
     def sample(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
         engine.load_weights(trainer.model.state_dict())
         ids = [chat_tokens(tokenizer, prompt[0]["content"]) for prompt in prompts]
-        found = generate(engine, [Request(one, rollout.max_completion_tokens, sampling) for one in ids])
+        with torch.random.fork_rng():
+            torch.manual_seed(step_rng(recipe.seed, trainer.state.global_step, 0).getrandbits(62))
+            found = generate(engine, [Request(one, rollout.max_completion_tokens, sampling) for one in ids])
         return {"prompt_ids": ids, "completion_ids": [list(one.tokens) for one in found], "logprobs": None}
 
     def reward(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
         return [float(gold in one[0]["content"]) for one, gold in zip(completions, answer, strict=True)]
 
-    rows = take_questions(recipe.data, recipe.seed, settings.steps * settings.prompts)
-    method = PolicyGradient(plain_rollouts, lambda batch, _: [0.0] * len(batch))
     with TemporaryDirectory() as folder:
-        trainer = GRPOTrainer(
-            model=model,
-            args=_arguments(recipe, method, Path(folder), 1),
-            train_dataset=Dataset.from_list(
-                [{"prompt": [{"role": "user", "content": row.question}], "answer": row.answer} for row in rows]
-            ),
+        GRPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, recipe.model.dtype)),
+            args=_arguments(recipe, PolicyGradient(plain_rollouts, lambda batch, _: []), Path(folder), 1),
+            train_dataset=_questions(recipe, tokenizer),
             processing_class=tokenizer,
             rollout_func=sample,
             reward_funcs=reward,
-        )
-        try:
-            trainer.train()
-        finally:
-            engine.close()
-    times = [line["step_time"] for line in trainer.state.log_history if "step_time" in line][1:]
-    return float(sum(times) / len(times) * settings.updates)
+            callbacks=list(callbacks),
+        ).train()
+
+
+def _questions(recipe: Recipe, tokenizer: Any) -> Dataset:
+    """As many as the run asks, in TRL's form."""
+    wanted = recipe.grpo.steps * recipe.grpo.prompts
+    rows = take_questions(recipe.data, recipe.seed + 1_000_000, wanted, fits_prompt(tokenizer, recipe))
+    if len(rows) < wanted:
+        raise TrainingError(f"{recipe.data.name} has {len(rows)} questions, grpo.steps x grpo.prompts needs more")
+    return Dataset.from_list(
+        [{"prompt": [{"role": "user", "content": row.question}], "answer": row.answer} for row in rows]
+    )
 
 
 def check_batch(prompts: int, group: int, updates: int, micro_batch: int, *, processes: int = 1) -> None:

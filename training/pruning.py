@@ -7,9 +7,6 @@ the normaliser of the whole batch, so the expected gradient is the whole batch's
 groups. Pruning saves the update, not the rollout, which is done by then.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 
 from training.recipe import PruningSettings
@@ -40,36 +37,3 @@ def draw_survivors(
 
 def _drawn(probabilities: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     return torch.rand(probabilities.shape, generator=generator).to(probabilities.device) < probabilities
-
-
-def pack(lengths: Sequence[int], bins: int) -> list[list[int]]:
-    """Spread rows over micro-batches, neighbours in length together, with the least padding.
-
-    No micro-batch has more cells (rows times its longest) than one of an even split could have, so memory stays
-    bounded. The split is the best one, by dynamic programming over the sorted rows.
-
-    Returns:
-        Row indices of each of the ``bins`` micro-batches; some may be empty.
-    """
-    count = len(lengths)
-    if not count:
-        return [[] for _ in range(bins)]
-    order = sorted(range(count), key=lambda index: -lengths[index])
-    longest = np.array([lengths[index] for index in order], dtype=float)
-    sizes = np.arange(count + 1)[None, :] - np.arange(count)[:, None]  # of rows i to j, at [i, j]
-    cells = np.where(sizes > 0, sizes * longest[:, None], np.inf)
-    cells[cells > -(-count // bins) * longest[0]] = np.inf
-    least = np.full(count + 1, np.inf)
-    least[0] = 0.0
-    begins = []
-    for _ in range(bins):
-        totals = least[:count, None] + cells
-        begin, split = totals.argmin(axis=0), totals.min(axis=0)
-        stay = least <= split
-        begins.append(np.where(stay, np.arange(count + 1), begin))
-        least = np.where(stay, least, split)
-    packed, end = [], count
-    for starts in reversed(begins):
-        packed.append(order[starts[end] : end])
-        end = int(starts[end])
-    return packed[::-1]

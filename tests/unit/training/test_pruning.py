@@ -1,8 +1,6 @@
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from training.pruning import draw_survivors, pack
+from training.pruning import draw_survivors
 from training.recipe import PruningSettings
 
 HALF = PruningSettings(completions=0.5, groups=0.5)
@@ -43,16 +41,3 @@ def test_nothing_to_prune_keeps_all():
     kept, weights = draw_survivors(torch.randn(8), 4, PruningSettings(completions=0, groups=0))
     assert kept.tolist() == list(range(8))
     assert weights.tolist() == [1.0] * 8
-
-
-@given(st.lists(st.integers(1, 500), max_size=40), st.integers(1, 8))
-def test_packing_loses_no_row_and_makes_no_more_padding_than_one_batch(lengths, bins):
-    packed = pack(lengths, bins)
-    assert len(packed) == bins
-    assert sorted(row for rows in packed for row in rows) == list(range(len(lengths)))
-    cells = sum(len(rows) * max(lengths[row] for row in rows) for rows in packed if rows)
-    assert cells <= len(lengths) * max(lengths, default=0)
-
-
-def test_packing_puts_neighbours_in_length_together():
-    assert [sorted(rows) for rows in pack([100, 10, 10, 100, 10, 10], 2)] == [[0, 3], [1, 2, 4, 5]]

@@ -1,0 +1,58 @@
+"""Micro-batches with little padding: rows of like length together, cut to the longest of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def pack(lengths: Sequence[int], bins: int) -> list[list[int]]:
+    """Spread rows over micro-batches, neighbours in length together, with the least padding.
+
+    No micro-batch has more cells (rows times its longest) than one of an even split could have, so memory stays
+    bounded. The split is the best one, by dynamic programming over the sorted rows.
+
+    Returns:
+        Row indices of each of the ``bins`` micro-batches; some may be empty.
+    """
+    count = len(lengths)
+    if not count:
+        return [[] for _ in range(bins)]
+    order = sorted(range(count), key=lambda index: -lengths[index])
+    longest = np.array([lengths[index] for index in order], dtype=float)
+    sizes = np.arange(count + 1)[None, :] - np.arange(count)[:, None]  # of rows i to j, at [i, j]
+    cells = np.where(sizes > 0, sizes * longest[:, None], np.inf)
+    cells[cells > -(-count // bins) * longest[0]] = np.inf
+    least = np.full(count + 1, np.inf)
+    least[0] = 0.0
+    begins = []
+    for _ in range(bins):
+        totals = least[:count, None] + cells
+        begin, split = totals.argmin(axis=0), totals.min(axis=0)
+        stay = least <= split
+        begins.append(np.where(stay, np.arange(count + 1), begin))
+        least = np.where(stay, least, split)
+    packed, end = [], count
+    for starts in reversed(begins):
+        packed.append(order[starts[end] : end])
+        end = int(starts[end])
+    return packed[::-1]
+
+
+def take_rows(whole: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+    """Some rows of TRL's batch, without the columns that are padding in all of them.
+
+    Prompts are padded on the left, completions on the right. No rows become one that ``tool_mask`` weighs as 0.
+    """
+    picked = rows or [0]
+    batch = {
+        key: value[picked] if isinstance(value, torch.Tensor) and value.ndim else value for key, value in whole.items()
+    }
+    if not rows:
+        batch["tool_mask"] = torch.zeros_like(batch["tool_mask"])
+    prompt, completion = (int(batch[key].sum(1).max()) for key in ("prompt_mask", "completion_mask"))
+    for key, value in batch.items():
+        if isinstance(value, torch.Tensor) and value.ndim == 2:
+            batch[key] = value[:, -prompt:] if key.startswith("prompt") else value[:, :completion]
+    return batch
