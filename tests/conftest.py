@@ -4,7 +4,7 @@ import os
 
 from hypothesis import settings
 
-pytest_plugins = ["real_server"]
+pytest_plugins = ["real_server", "no_skips"]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on busy cores, a second OpenMP thread costs far more than it gives
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -53,7 +53,6 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    pytest.importorskip("ray", reason="install the extra ray")
     folder = tmp_path_factory.mktemp("ray")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 MAKE = shutil.which("make")
-pytestmark = pytest.mark.skipif(MAKE is None, reason="make is not installed")
+pytestmark = pytest.mark.skipif(MAKE is None, reason="make is not on the PATH; install make")
 FITTING = 'case "$1" in -c) exit 0;; *) echo "$0 $@";; esac'
 TOO_OLD = 'case "$1" in -c) exit 1;; *) echo "$0 $@";; esac'
 UNINSTALLED = 'echo "the shim of a version that is not installed" >&2; exit 127'
