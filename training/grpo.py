@@ -28,6 +28,7 @@ from training.resume import MarkComplete, prepare, step_of
 from training.rollout import plain_rollouts
 from training.sampler import Request, Sampler, Sampling, generate
 from training.saving import clear_disk_errors, save_atomically
+from training.sharding import check_sharding
 from training.step_log import LOG_NAME, StepLog
 from training.sync import whole_weights
 
@@ -154,6 +155,7 @@ def train_policy(
     Raises:
         TrainingError: the run cannot go on.
     """
+    check_sharding()
     settings, state = recipe.grpo, PartialState()
     check_batch(
         settings.prompts, settings.group_size, settings.updates, settings.micro_batch, processes=state.num_processes
