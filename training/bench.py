@@ -27,7 +27,8 @@ def train(
     recipe: RecipeName = "quickstart",
     base: Annotated[Path, typer.Option(help="Checkpoint to start from.")] = Path("checkpoints/base"),
     output: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("runs/bench"),
-    samples: Annotated[int, typer.Option(help="Completions a rollout.")] = 256,
+    samples: Annotated[int, typer.Option(min=1, help="Completions a step.")] = 256,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
     overrides: Overrides = None,
 ) -> None:
     """Time one training step by its parts, and against lock-step rounds, TRL's stock step and transformers.
@@ -38,9 +39,9 @@ def train(
     with clear_errors():
         from training.step_bench import bench_step
 
-        console.print(
-            Markdown(bench_step(loaded, base or Path("checkpoints/base"), output, samples=samples).as_markdown())
-        )
+        found = bench_step(loaded, base, output, samples=samples, rounds=rounds)
+    console.print(Markdown(found.as_markdown()))
+    console.print(f"written to {output}")
 
 
 @bench.command()

@@ -1,158 +1,171 @@
-"""What one training step costs: its parts in seconds, and ratios to other ways of doing the same."""
+"""What one training step costs: its parts, and ratios to other ways of doing the same."""
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import gcd
 from pathlib import Path
+from statistics import fmean, median
 from tempfile import TemporaryDirectory
 
 import torch
-from transformers import AutoTokenizer
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from training.chat import chat_tokens
-from training.data import take_questions
+from training.bench_figures import Figure, figure_table
 from training.engines import open_engine
-from training.experience import exit_policy, fits_prompt
-from training.lockstep import LockStep
 from training.methods import PolicyGradient, load_method
 from training.recipe import Recipe
-from training.rollout import Rollout, RolloutContext, plain_rollouts, truncated_rollouts
-from training.sampler import Sampler, Sampling
+from training.rollout_bench import (
+    GENERATE,
+    LOCK_STEP,
+    LOCK_STEP_TAIL,
+    PLAIN,
+    TRUNCATED,
+    TRUNCATED_TAIL,
+    Timing,
+    clock,
+    time_rollouts,
+)
+from training.sampler import Sampler
 from training.step_log import LOG_NAME, read_log
 
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """One way of sampling the same prompts."""
-
-    name: str
-    seconds: float
-    samples: int
-    tokens: int
-    probe_share: float
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Completion tokens a second."""
-        return self.tokens / self.seconds
+JSON_NAME, TABLE_NAME = "step_bench.json", "step_bench.md"
 
 
 @dataclass(frozen=True, slots=True)
 class StepBench:
-    """Parts of one training step in seconds (means), and sampling in several ways.
+    """Parts of one training step in seconds (means), sampling in several ways, and the ratios that matter."""
 
-    ``ratios``: barrier-free rollouts against lock-step rounds, vLLM against ``transformers`` (both as the other's time
-    over ours), and our step against TRL's stock step (ours over its).
-    """
-
-    parts: dict[str, float]
-    rollouts: tuple[Timing, ...]
-    ratios: dict[str, float]
+    parts: Mapping[str, float]
+    rollouts: Mapping[str, Sequence[Timing]]
+    figures: Sequence[Figure]
+    samples: int
 
     def as_markdown(self) -> str:
         """Tables for people."""
-        lines = ["# One training step", "", "| part | seconds |", "|---|---|"]
-        lines += [f"| {name} | {seconds:.2f} |" for name, seconds in self.parts.items()]
-        lines += ["", "| rollouts | samples | seconds | tokens/s | share of probes |", "|---|---|---|---|---|"]
+        kind = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU seconds of one process"
+        total = self.parts["total"]
+        lines = [f"# One training step of {self.samples} completions ({kind})", "", *figure_table(self.figures)]
+        lines += ["", "| part of a step | seconds | share |", "|---|---|---|"]
+        lines += [f"| {name} | {seconds:.2f} | {seconds / total:.1%} |" for name, seconds in self.parts.items()]
         lines += [
-            f"| {one.name} | {one.samples} | {one.seconds:.2f} | {one.tokens_per_second:,.0f} | {one.probe_share:.1%} |"
-            for one in self.rollouts
+            "",
+            "| rollouts (medians) | seconds | tokens | longest | tokens/s | probes |",
+            "|---|---|---|---|---|---|",
         ]
-        lines += ["", "| ratio | |", "|---|---|", *(f"| {name} | {value:.2f} |" for name, value in self.ratios.items())]
+        for name, timings in self.rollouts.items():
+            one = sorted(timings, key=lambda timing: timing.seconds)[len(timings) // 2]
+            lines.append(
+                f"| {name} | {one.seconds:.2f} | {one.tokens:,} | {one.longest} | {one.tokens_per_second:,.0f}"
+                f" | {one.probe_share:.1%} |"
+            )
         return "\n".join([*lines, ""])
 
 
-def bench_step(recipe: Recipe, base: Path, output: Path, *, samples: int = 256, repeats: int = 3) -> StepBench:
-    """Measure on the checkpoint in ``base``; writes ``step_bench.json`` to ``output``."""
-    from training.grpo import stock_step_seconds
+def bench_step(recipe: Recipe, base: Path, output: Path, *, samples: int, rounds: int) -> StepBench:
+    """Measure on the checkpoint in ``base``; writes ``step_bench.json`` and ``step_bench.md`` to ``output``.
 
-    quickly = recipe.overridden({"grpo.steps": repeats + 1})
-    ours = _step_parts(quickly, base)
-    plain = _step_parts(quickly.overridden({"method": "grpo"}), base)
-    trl = stock_step_seconds(quickly, base)
-    timings = _rollout_timings(recipe, base, samples, repeats)
-    by_name = {one.name: one for one in timings}
-    ratios = {
-        "lock-step rounds / barrier-free": by_name["lock-step"].seconds / by_name["barrier-free"].seconds,
-        "lock-step rounds / barrier-free, long tail": by_name["lock-step, long tail"].seconds
-        / by_name["barrier-free, long tail"].seconds,
-        "vLLM / transformers (tokens a second)": by_name["plain"].tokens_per_second
-        / by_name["transformers"].tokens_per_second,
-        "our plain step / TRL's stock step on the same engine": plain["total"] / trl,
+    The learning rate is 0, so that every step of every way samples from the same policy.
+    """
+    from training.grpo import train_stock
+
+    group = recipe.grpo.group_size
+    still = {"grpo.steps": rounds + 1, "grpo.learning_rate": 0.0, "grpo.save_every": 0, "grpo.token_budget": None}
+    prompts = max(1, samples // group)
+    batch = {
+        "grpo.prompts": prompts,
+        "grpo.updates": 1,
+        "grpo.micro_batch": gcd(recipe.grpo.micro_batch, prompts * group),
     }
-    found = StepBench(ours, tuple(timings), ratios)
+    ours = recipe.overridden({**still, **batch})
+    engine = open_engine(recipe, base, seed=recipe.seed)
+    try:
+        rollouts = time_rollouts(recipe, base, engine, samples=samples, rounds=rounds)
+        parts, _ = _steps(ours, base, engine)
+        plain = ours.overridden({"method": "grpo"})
+        _, plain_steps = _steps(plain, base, engine)
+        timer = StepTimer()
+        train_stock(plain, base, engine, [timer])
+    finally:
+        engine.close()
+    found = StepBench(parts, rollouts, _figures(rollouts, plain_steps, timer.seconds[1:]), samples)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "step_bench.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
+    (output / JSON_NAME).write_text(json.dumps(asdict(found), indent=2) + "\n")
+    (output / TABLE_NAME).write_text(found.as_markdown())
     return found
 
 
-def _step_parts(recipe: Recipe, base: Path) -> dict[str, float]:
-    """Mean seconds of the parts of a step, the first step (warm-up) left out."""
+def _figures(
+    rollouts: Mapping[str, Sequence[Timing]], ours: Sequence[float], stock: Sequence[float]
+) -> tuple[Figure, ...]:
+    def ratios(slow: str, fast: str) -> tuple[float, ...]:
+        pairs = zip(rollouts[slow], rollouts[fast], strict=True)
+        return tuple(one.seconds / other.seconds for one, other in pairs)
+
+    speeds = zip(rollouts[PLAIN], rollouts[GENERATE], strict=True)
+    usual, tailed = ratios(LOCK_STEP, TRUNCATED), ratios(LOCK_STEP_TAIL, TRUNCATED_TAIL)
+    return (
+        Figure("samples/s against lock-step rounds", usual, "at least", 1.5),
+        Figure("the same, long-tailed lengths", tailed, "at least", median(usual)),
+        Figure("share of trial answers in rollout time", _probe_shares(rollouts), "at most", 0.15),
+        Figure("time of a plain step against TRL's stock step", _each(ours, stock), "at most", 1.2),
+        Figure(
+            "vLLM's tokens/s against transformers' generate",
+            tuple(one.tokens_per_second / other.tokens_per_second for one, other in speeds),
+            "at least",
+            8,
+        ),
+    )
+
+
+def _probe_shares(rollouts: Mapping[str, Sequence[Timing]]) -> tuple[float, ...]:
+    return tuple(timing.probe_share for timing in rollouts[TRUNCATED])
+
+
+def _each(ours: Sequence[float], stock: Sequence[float]) -> tuple[float, ...]:
+    return tuple(one / other for one, other in zip(ours, stock, strict=True))
+
+
+def _steps(recipe: Recipe, base: Path, engine: Sampler) -> tuple[dict[str, float], list[float]]:
+    """Mean seconds of the parts of a step, and the seconds of each; the first (warm-up) is left out."""
     from training.grpo import train_policy
 
     method = load_method(recipe.method)
     assert isinstance(method, PolicyGradient)
+    timer = StepTimer()
     with TemporaryDirectory() as folder:
-        train_policy(recipe, method, base, Path(folder), on_step=lambda *_: None)
+        train_policy(recipe, method, base, Path(folder), on_step=lambda *_: None, callbacks=[timer], engine=engine)
         lines = read_log(Path(folder) / LOG_NAME)[1:]
+    worked, elapsed = sum(timer.seconds[1:]), sum(timer.elapsed[1:])
 
     def mean(key: str) -> float:
-        return sum(line[key] for line in lines) / len(lines)
+        return fmean(line[key] for line in lines) * worked / elapsed
 
     known = {
         "sync and guard": mean("sync_seconds"),
-        "rollout, probes left out": mean("rollout_seconds") - mean("probe_seconds"),
-        "probes": mean("probe_seconds"),
+        "rollout, trial answers left out": mean("rollout_seconds") - mean("probe_seconds"),
+        "trial answers": mean("probe_seconds"),
         "reward": mean("reward_seconds"),
         "log-probabilities": mean("logprob_seconds"),
     }
-    updates = recipe.grpo.updates
-    total = mean("step_time") * updates
-    return known | {"update": total - sum(known.values()), "total": total}
+    total = worked / len(lines)
+    return known | {"update": total - sum(known.values()), "total": total}, timer.seconds[1:]
 
 
-def _rollout_timings(recipe: Recipe, base: Path, samples: int, repeats: int) -> list[Timing]:
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    asked = take_questions(recipe.data, recipe.seed, samples, fits_prompt(tokenizer, recipe))
-    prompts = [chat_tokens(tokenizer, row.question) for row in asked]
-    sampling = Sampling(recipe.rollout.temperature, recipe.rollout.top_p)
-    config = exit_policy(recipe)
+class StepTimer(TrainerCallback):  # type: ignore[misc]
+    """Seconds of every optimiser step: of work (:func:`clock`), and by the clock on the wall."""
 
-    def timed(name: str, engine: Sampler, roll: Callable[[RolloutContext], list[Rollout]], times: int) -> Timing:
-        context = RolloutContext(engine, tokenizer, config, sampling)
-        best: Timing | None = None
-        for _ in range(times):
-            torch.manual_seed(recipe.seed)
-            started = time.perf_counter()
-            rollouts = roll(context)
-            seconds = time.perf_counter() - started
-            tokens = sum(len(rollout.completion_ids) for rollout in rollouts)
-            probes = sum(rollout.probe_seconds for rollout in rollouts) / seconds
-            if best is None or seconds < best.seconds:
-                best = Timing(name, seconds, len(rollouts), tokens, probes)
-        assert best is not None
-        return best
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.elapsed: list[float] = []
+        self._begun = (0.0, 0.0)
 
-    hot = recipe.overridden({"rollout.temperature": 1.3})
-    long_tail = Sampling(hot.rollout.temperature, recipe.rollout.top_p)
-    engine = open_engine(recipe, base, seed=recipe.seed)
-    try:
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Start the clocks."""
+        self._begun = (clock(), time.perf_counter())
 
-        def truncated(context: RolloutContext) -> list[Rollout]:
-            return truncated_rollouts(context, prompts)
-
-        def tailed(context: RolloutContext) -> list[Rollout]:
-            return truncated_rollouts(RolloutContext(context.engine, tokenizer, config, long_tail), prompts)
-
-        found = [
-            timed("barrier-free", engine, truncated, repeats),
-            timed("lock-step", LockStep(engine), truncated, repeats),
-            timed("barrier-free, long tail", engine, tailed, repeats),
-            timed("lock-step, long tail", LockStep(engine), tailed, repeats),
-            timed("plain", engine, lambda context: plain_rollouts(context, prompts), repeats),
-        ]
-    finally:
-        engine.close()
-    slow = open_engine(recipe.overridden({"rollout.engine": "transformers"}), base)
-    return [*found, timed("transformers", slow, lambda context: plain_rollouts(context, prompts), 1)]
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Stop the clocks."""
+        self.seconds.append(clock() - self._begun[0])
+        self.elapsed.append(time.perf_counter() - self._begun[1])
