@@ -64,16 +64,28 @@ def vllm_defaults(settings: ServerSettings, checkpoint: ServedCheckpoint) -> dic
 
 
 async def _serve(arguments: Namespace, settings: ServerSettings, checkpoint: ServedCheckpoint) -> None:
-    name = arguments.served_model_name[0]
     url, socket = vllm.listen(arguments)
     async with application(arguments, settings, checkpoint) as (app, engine):
-        print(f"ready: model {name} at {url}/v1, metrics at {url}/metrics", flush=True)
+        print(readiness(arguments.served_model_name[0], url, checkpoint), flush=True)
         protocol = connection_with(settings.max_header_bytes, settings.client_timeout)
         stopped = await vllm.serve_http(app, socket, arguments, protocol)
         died = engine.errored and not engine.draining
     await stopped
     if died:
         raise vllm.ServerError("the engine died; its log says why")
+
+
+def readiness(model: str, url: str, checkpoint: ServedCheckpoint) -> str:
+    """What is said once requests are welcome: what is served, where, and which savings are known."""
+    card = checkpoint.card
+    savings = "calibrated" if card and card.calibration else "unknown (the checkpoint is not calibrated)"
+    lines = (
+        f"ready: model {model}, savings {savings}",
+        f"  page     {url}/",
+        f"  API      {url}/v1",
+        f"  metrics  {url}/metrics",
+    )
+    return "\n".join(lines)
 
 
 @asynccontextmanager

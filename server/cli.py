@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from types import NoneType
+from typing import Annotated, Any, Final, NoReturn, get_args
 
 import typer
 from pydantic.fields import FieldInfo
@@ -50,7 +51,14 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 def _option(name: str, field: FieldInfo) -> Any:
     flag = "--" + name.replace("_", "-")
     shown = field.description if field.default is None else f"{field.description} \\[default: {field.default}]"
-    return Annotated[str | None, typer.Option(flag, help=shown, metavar="")]
+    return Annotated[str | None, typer.Option(flag, help=shown, metavar=f"<{_kind(field.annotation)}>")]
+
+
+def _kind(annotation: Any) -> str:
+    """What help calls the values of a setting, whose text its model converts and checks."""
+    kind = next((each for each in get_args(annotation) if each is not NoneType), annotation)
+    name = getattr(kind, "__name__", "str").lower()
+    return {"str": "text", "httpurl": "url"}.get(name, name)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -1,6 +1,6 @@
 import pytest
 
-from server.app import vllm_defaults
+from server.app import readiness, vllm_defaults
 from server.checkpoint import ServedCheckpoint
 from server.settings import ServerSettings
 
@@ -36,3 +36,14 @@ def test_thinking_is_split_off_for_models_that_think(defaults, card):
 @pytest.mark.parametrize(("dtype", "served"), [("float32", "float32"), ("bfloat16", "auto"), ("", "auto")])
 def test_full_precision_is_kept(defaults, dtype, served):
     assert defaults(dtype=dtype)["dtype"] == served
+
+
+def test_the_start_ends_with_what_is_served_where_and_the_savings_that_are_known(tmp_path, card):
+    said = readiness("tuned", "http://127.0.0.1:9", ServedCheckpoint(tmp_path, card()))
+    assert said.splitlines() == [
+        "ready: model tuned, savings calibrated",
+        "  page     http://127.0.0.1:9/",
+        "  API      http://127.0.0.1:9/v1",
+        "  metrics  http://127.0.0.1:9/metrics",
+    ]
+    assert "savings unknown" in readiness("tuned", "http://127.0.0.1:9", ServedCheckpoint(tmp_path, None))

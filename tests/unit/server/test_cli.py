@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -99,3 +100,13 @@ def test_an_error_while_loading_is_shown(monkeypatch):
 def test_settings_do_not_read_foreign_variables(monkeypatch):
     monkeypatch.setenv("PORT", "1")
     assert ServerSettings().port == 8000
+
+
+def test_help_says_of_which_kind_a_setting_is():
+    shown = CliRunner().invoke(cli.app, ["serve", "--help"], env={"COLUMNS": "200"}).output
+    kinds = dict(re.findall(r"(--[\w-]+) +<(\w+)>", shown))
+    assert kinds["--port"] == kinds["--max-reasoning-steps"] == "int"
+    assert kinds["--early-exit-threshold"] == "float"
+    assert kinds["--host"] == "text"
+    assert kinds["--compare-url"] == "url"
+    assert kinds["--api-keys-file"] == "path"
