@@ -1,8 +1,8 @@
 """Our own routes beside vLLM's: readiness and the efficiency summary."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from server.engine import MeteredEngine
@@ -11,7 +11,7 @@ from server.summary import ModelEfficiency
 
 
 class EfficiencyList(BaseModel):
-    """Answer of ``GET /v1/efficiency``: one entry per served model, since the server started."""
+    """Answer of ``GET /v1/efficiency``: one entry per served model."""
 
     object: Literal["list"] = "list"
     data: list[ModelEfficiency]
@@ -22,9 +22,14 @@ def efficiency_routes(meter: Meter, engine: MeteredEngine) -> APIRouter:
     router = APIRouter(tags=["stepgrpo"])
 
     @router.get("/v1/efficiency")
-    async def efficiency() -> EfficiencyList:
+    async def efficiency(
+        window: Annotated[
+            float | None, Query(gt=0, description="Only the last so many seconds; else since the server started.")
+        ] = None,
+        model: Annotated[str | None, Query(description="Only this served model.")] = None,
+    ) -> EfficiencyList:
         """Requests, tokens and steps per answer, exits and savings of every served model."""
-        return EfficiencyList(data=meter.summary.models())
+        return EfficiencyList(data=meter.summary.models(window, model))
 
     @router.get("/ready", responses={503: {"description": "Draining, or the engine is dead."}})
     async def ready() -> Response:

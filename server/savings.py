@@ -20,11 +20,13 @@ class Baseline:
         savings_ratio: share of the base model's completion tokens that the checkpoint saves on average (ratio of
             means); may be negative. None without a calibration.
         mean_completion_tokens: the base model's mean on the calibration questions.
+        ci95: 95 % interval of the savings ratio, by the calibration.
     """
 
     source: Source = "none"
     savings_ratio: float | None = None
     mean_completion_tokens: float | None = None
+    ci95: tuple[float, float] | None = None
 
     def completion_tokens(self, actual: int) -> float | None:
         """Tokens that the base model would have used, on average, where this checkpoint used ``actual``."""
@@ -36,4 +38,5 @@ def baseline_of(card: StepGrpoCard | None) -> Baseline:
     if card is None or card.calibration is None:
         return Baseline()
     calibration = card.calibration
-    return Baseline("calibrated", calibration.savings_ratio.mean, calibration.base.completion_tokens.mean)
+    ratio = calibration.savings_ratio
+    return Baseline("calibrated", ratio.mean, calibration.base.completion_tokens.mean, ratio.ci95)
