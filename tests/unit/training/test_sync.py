@@ -1,11 +1,12 @@
 """Weights as a rollout engine wants them, whatever wraps the model that is trained."""
 
+import json
+
 import pytest
+import sharded_run
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import distributed
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch import multiprocessing
 
 from training.model import build_model
 from training.sync import SyncError, logprob_difference, synchronise, whole_weights
@@ -17,20 +18,17 @@ def model(tokenizer):
     return build_model(tokenizer, 1, hidden_size=64, layers=2)
 
 
-@pytest.fixture
-def one_process(tmp_path):
-    store = distributed.FileStore(str(tmp_path / "store"), 1)
-    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
-
-
-def test_sharded_weights_are_gathered(model, one_process):
-    plain = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    sharded = fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
-    with whole_weights(sharded) as weights:
-        assert weights.keys() == plain.keys()
-        assert all(type(weights[name]) is torch.Tensor and (weights[name] == plain[name]).all() for name in plain)
+def test_engines_follow_a_model_that_processes_hold_in_parts(model, tokenizer, tmp_path):
+    """Two processes with FSDP2: each gathers the whole model for its engine, before and after an update."""
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    multiprocessing.spawn(sharded_run.follow, (2, tmp_path), nprocs=2)
+    first, second = (json.loads((tmp_path / f"found-{rank}.json").read_text()) for rank in (0, 1))
+    whole = sum(tensor.numel() for tensor in model.state_dict().values())
+    assert first["gathered"] == second["gathered"] == whole
+    assert max(first["held"], second["held"]) < 0.6 * whole
+    assert max(first["differences"] + second["differences"]) < 1e-4
+    assert first["head"] == second["head"] != pytest.approx(model.lm_head.weight.norm().item(), rel=1e-3)
 
 
 def test_adapters_are_merged_for_the_engine_and_stay_apart_for_the_trainer(model):
