@@ -3,6 +3,8 @@
 Rules, the same for every chunking of a text:
 
 * The first opening tag opens the thinking block, the first closing tag after it closes it. Any other tag is plain text.
+  A closing tag that comes first closes a block that began with the completion: where the prompt shows the model how to
+  think, it may leave the opening tag out, and reasoning parsers read it so.
 * A step begins at the start of the block or at a standalone marker inside it, and reaches to the next step. Blank space
   before a marker that opens the block belongs to that marker's step. So steps tile the block, and a block that does not
   open with a marker has ``count_steps(reasoning, markers)`` of them.
@@ -41,6 +43,7 @@ class Segmenter:
         markers: what opens a step; belongs to the checkpoint.
         think: opening and closing tag of the thinking block.
         inside: the prompt has opened the block already, as some chat templates do.
+        implied: a closing tag that comes first closes a block; false where the prompt has closed it before.
 
     Raises:
         ValueError: a blank marker, an empty tag, or two equal tags.
@@ -53,6 +56,7 @@ class Segmenter:
         "_cuts",
         "_fresh",
         "_held",
+        "_implied",
         "_initials",
         "_length",
         "_longest",
@@ -63,13 +67,19 @@ class Segmenter:
         "_pieces",
         "_starts",
         "_suspect",
+        "_suspect_before",
         "_suspect_inside",
         "_tag_start",
         "_tokens",
     )
 
     def __init__(
-        self, markers: Sequence[str] = DEFAULT_MARKERS, think: tuple[str, str] = DEFAULT_TAGS, inside: bool = False
+        self,
+        markers: Sequence[str] = DEFAULT_MARKERS,
+        think: tuple[str, str] = DEFAULT_TAGS,
+        inside: bool = False,
+        *,
+        implied: bool = True,
     ) -> None:
         self._open, self._close = think
         if not self._open or not self._close or self._open == self._close:
@@ -80,16 +90,18 @@ class Segmenter:
         initials = [marker[0] for marker in self._markers]
         self._initials = _any_of(initials)
         self._suspect_inside = _any_of([self._close[0], *initials]).search
-        self._suspect = _any_of([self._open[0]]).search
+        self._suspect_before = _any_of([self._open[0], self._close[0], *initials]).search
+        self._suspect = _SOMETHING.search if implied else _any_of([self._open[0]]).search
 
         self._phase = _Phase.BEFORE
+        self._implied = implied
         self._pieces: list[str] = []
         self._length = 0
         self._held = ""
         self._fresh = 0
         self._tag_start = self._block_start = self._block_end = 0
         self._cuts: list[tuple[int, str | None]] = []
-        self._tokens = [0]
+        self._tokens = [0, 0] if implied else [0]
         self._starts: list[int] = []
         if inside:
             self._enter(0, 0)
@@ -102,7 +114,7 @@ class Segmenter:
     @property
     def steps_so_far(self) -> int:
         """Steps that have begun; a marker counts once the text after it shows that it stands alone."""
-        return len(self._cuts)
+        return len(self._cuts) if self._phase is not _Phase.BEFORE else 0
 
     def feed(self, text: str, tokens: int = 0) -> None:
         """Take in the next piece of the completion and the number of tokens it was decoded from."""
@@ -123,6 +135,8 @@ class Segmenter:
         """
         self._examine("", 0, final=True)
         self._settle(self._length + 1)
+        if self._phase is _Phase.BEFORE:
+            self._forget()
         text = "".join(self._pieces)
         opened, closed = self._phase is not _Phase.BEFORE, self._phase is _Phase.AFTER
         block_end = self._block_end if closed else self._length if opened else 0
@@ -176,26 +190,43 @@ class Segmenter:
             self._length += len(text)
 
         if self._phase is _Phase.BEFORE:
-            at = window.find(self._open, cursor)
-            if at < 0:
+            at = self._opening(window, cursor)
+            if at >= 0:
+                after = at + len(self._open)
+                self._enter(base + at, base + after)
+                window, base, cursor = window[after:], base + after, 0
+            elif not self._implied:
                 self._hold(window, base, len(window) if final else _partial(window, self._open, cursor))
                 return
-            after = at + len(self._open)
-            self._enter(base + at, base + after)
-            window, base, cursor = window[after:], base + after, 0
-        if self._phase is _Phase.INSIDE:
+        if self._phase is not _Phase.AFTER:
             at = window.find(self._close, cursor)
             if at < 0:
                 limit = len(window) if final else _partial(window, self._close, cursor)
+                if self._phase is _Phase.BEFORE and not final:
+                    limit = min(limit, _partial(window, self._open, cursor))
                 self._hold(window, base, self._mark(window, base, cursor, limit, final))
                 return
             self._mark(window, base, cursor, at, final=True)
             self._leave(base + at)
         self._hold(window, base, len(window))
 
+    def _opening(self, window: str, cursor: int) -> int:
+        """Where the opening tag stands; -1 if it does not, or a closing tag is complete before it is."""
+        opened = window.find(self._open, cursor)
+        closed = window.find(self._close, cursor) if self._implied else -1
+        if closed >= 0 and (closed + len(self._close), closed) < (opened + len(self._open), opened):
+            return -1
+        return opened
+
+    def _forget(self) -> None:
+        """Take back the steps that were marked in case a closing tag comes first."""
+        self._cuts.clear()
+        self._tokens = [sum(self._tokens)]
+
     def _enter(self, tag: int, start: int) -> None:
         """Open the block: its tag stands at ``tag``, its text begins at ``start``."""
         self._settle(tag)
+        self._forget()
         self._tokens.append(0)
         self._tag_start, self._block_start = tag, start
         self._phase = _Phase.INSIDE
@@ -232,7 +263,7 @@ class Segmenter:
 
     def _begin_first(self, marker: str | None) -> None:
         self._cuts.append((self._block_start, marker))
-        self._suspect = self._suspect_inside
+        self._suspect = self._suspect_inside if self._phase is _Phase.INSIDE else self._suspect_before
 
     def _undecided(self, window: str, cursor: int, limit: int) -> int:
         """Where the first marker may stand that what follows ``limit`` could complete, prolong or spoil."""

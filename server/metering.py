@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from reasoning import Segmenter, Trace
 from server.choice import Choice
+from server.exchange import current_exchange
 from server.metrics import EfficiencyMetrics
 from server.models import Adapter, ServedModel, model_of_adapter
 from server.opening import Opening, PromptText, opening_of
@@ -96,6 +97,9 @@ class RequestMeter:
         self._counted = False
         self._reports = current_reports()
         self._first = self._reports.claim(sampling.n) if self._reports is not None else 0
+        self._exchange = current_exchange()
+        if self._exchange is not None:
+            self._exchange.model = model.name
 
     @property
     def started(self) -> bool:
@@ -142,7 +146,8 @@ class RequestMeter:
         if not self._choices:
             self._count()
             self._opening = opening_of(prompt, self._meter.text, self._model.think)
-        segmenter = Segmenter(self._model.markers, self._model.think, self._opening.inside)
+        opening = self._opening
+        segmenter = Segmenter(self._model.markers, self._model.think, opening.inside, implied=opening.state != "closed")
         choice = self._choices[index] = Choice(
             segmenter, self._meter.text.stream(self._skip_special), self._hidden_stops
         )
@@ -161,8 +166,11 @@ class RequestMeter:
         self._unfinished.remove(part.index)
         self._meter.metrics.finished(self._model.name, trace, self._model.baseline)
         self._meter.summary.finished(self._model.name, trace, self._model.baseline)
+        report = report_of(trace, self._model.baseline)
         if self._reports is not None:
-            self._reports.add(self._first + part.index, report_of(trace, self._model.baseline))
+            self._reports.add(self._first + part.index, report)
+        if self._exchange is not None:
+            self._exchange.reports.append(report)
 
     def _spent(self, trace: Trace) -> int:
         """Thinking tokens as vLLM counts them against a budget: those between the tags, the prompt's included."""
@@ -177,6 +185,8 @@ class RequestMeter:
         self._unfinished.remove(index)
         self._meter.metrics.aborted(self._model.name)
         self._meter.summary.aborted(self._model.name)
+        if self._exchange is not None:
+            self._exchange.aborted += 1
 
     def _count(self) -> None:
         if not self._counted:

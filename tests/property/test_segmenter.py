@@ -43,7 +43,7 @@ MARKER_SETS = [
     ("等等",),
     ("<", "think"),
 ]
-TAG_PAIRS = [("<think>", "</think>"), ("BEGIN", "END"), ("aab", "aaa"), ("[", "]")]
+TAG_PAIRS = [("<think>", "</think>"), ("BEGIN", "END"), ("aab", "aaa"), ("[", "]"), ("]", "b]")]
 AWKWARD = st.sampled_from(
     ["Wait", "Wait a", " minute", "I ", " so", "a", "b", "*", "E", "ND", "BEGIN", "[", "]", "等", " "]
 )
@@ -58,11 +58,13 @@ def test_whatever_the_markers_and_tags_streaming_finds_what_the_whole_text_holds
     trace = segmenter.close("stop")
     assert trace == parse_trace(text, markers, tags, inside=inside)
 
-    preamble, opening, block = ("", "", text) if inside else text.partition(tags[0])
-    reasoning, _, answer = block.partition(tags[1])
-    if not (inside or opening):
+    ends = {tag: text.find(tag) + len(tag) for tag in tags if tag in text}
+    first = min(ends, key=lambda tag: (ends[tag], -len(tag)), default=None)
+    if not inside and first is None:
         assert (trace.answer, trace.steps) == (text, ())
         return
+    preamble, _, block = text.partition(tags[0]) if not inside and first == tags[0] else ("", "", text)
+    reasoning, _, answer = block.partition(tags[1])
     assert (trace.preamble, trace.reasoning, trace.answer) == (preamble, reasoning, answer)
     cuts = [0, *(match.start() for match in marker_pattern(markers).finditer(reasoning)), len(reasoning)]
     if len(cuts) > 2 and not reasoning[: cuts[1]].strip():
@@ -78,9 +80,10 @@ def test_a_token_fed_whole_counts_where_it_begins_however_the_text_was_cut(case,
     starts = [0]
     for chunk in chunks[:-1]:
         starts.append(starts[-1] + len(chunk))
+    opened = text.startswith("<think>", len(trace.preamble)) and not inside
     for step in trace.steps:
         first, last = step is trace.steps[0], step is trace.steps[-1]
-        start = step.start - (0 if inside or not first else len("<think>"))
+        start = step.start - (len("<think>") if opened and first else 0)
         end = step.end + (len("</think>") if last and trace.exit.reason == "model" else 0)
         if last and trace.exit.reason != "model":
             end = len(text) + 1
@@ -112,7 +115,7 @@ def test_token_counts_add_up(case, ending, inside, tokens):
 def test_the_text_is_its_parts(text):
     trace = segment([text], "stop")
     assert trace.text == text
-    opening = "<think>" if trace.exit.reason != "none" else ""
+    opening = "<think>" if text.startswith("<think>", len(trace.preamble)) and trace.exit.reason != "none" else ""
     closing = "</think>" if trace.exit.reason == "model" else ""
     assert trace.preamble + opening + trace.reasoning + closing + trace.answer == text
 

@@ -79,6 +79,30 @@ def test_the_prompt_may_have_opened_the_block():
     assert texts(trace) == ["so. ", "Wait, 4"]
 
 
+def test_a_closing_tag_alone_closes_a_block_that_began_with_the_completion():
+    trace = parse_trace("so. Wait, 4</think>Wait, 4", tokens=26)
+    assert (texts(trace), trace.answer) == (["so. ", "Wait, 4"], "Wait, 4")
+    assert (trace.exit.reason, trace.exit.reasoning_tokens, trace.answer_tokens) == ("model", 19, 7)
+
+
+def test_it_closes_nothing_where_the_prompt_has_closed_the_block_before():
+    segmenter = Segmenter(implied=False)
+    segmenter.feed("so. Wait, 4</think>4", 20)
+    trace = segmenter.close("stop")
+    assert (trace.exit.reason, trace.steps, trace.answer, trace.answer_tokens) == ("none", (), trace.text, 20)
+
+
+def test_what_stands_before_an_opening_tag_is_no_thinking():
+    trace = parse_trace("Hm. Wait, <think>a</think>4", tokens=27)
+    assert (trace.preamble, texts(trace), trace.exit.reasoning_tokens) == ("Hm. Wait, ", ["a"], 16)
+
+
+def test_as_long_as_no_tag_has_come_nothing_is_taken_for_thinking():
+    segmenter = Segmenter()
+    segmenter.feed("so. Wait, 4")
+    assert (segmenter.in_reasoning, segmenter.steps_so_far) == (False, 0)
+
+
 def test_tags_and_markers_split_over_chunks():
     segmenter = Segmenter()
     for piece in ("x<th", "ink>a W", "ai", "t", " b</", "thin", "k>c"):

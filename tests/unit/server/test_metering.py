@@ -72,6 +72,7 @@ async def test_every_choice_is_counted_once(bench):
         ("<think> 12 plus", "stop", " plus", "stop"),
         ("<think> 12 plus plus plus", "repetition", None, "stop"),
         (ANSWER + END, "stop", None, "none"),
+        (TEXT.removeprefix("<think>") + END, "stop", None, "model"),
     ],
 )
 async def test_how_thinking_ended(bench, text, finish, stop, reason):
@@ -220,8 +221,14 @@ async def test_a_tokenizer_that_cannot_stream_is_read_by_the_engines_text(bench)
 )
 async def test_whether_the_prompt_left_the_block_open(bench, prompt, inside):
     assert opening_of(bench.words.encode(prompt), bench.words, ("<think>", "</think>")).inside is inside
-    await bench.run(bench.output((0, "a.\nWait, b.</think> c", "stop"), prompt=prompt))
-    assert bench.exits() == ({"model": 1} if inside else {"none": 1})
+    await bench.run(bench.output((0, "a.\nWait, b." + END, "stop"), prompt=prompt))
+    assert bench.exits() == ({"eos": 1} if inside else {"none": 1})
+
+
+@pytest.mark.parametrize(("prompt", "reason"), [("<think>\n\n</think>\n\n", "none"), ("", "model")])
+async def test_a_closing_tag_alone_ends_no_thinking_where_it_is_off(bench, prompt, reason):
+    await bench.run(bench.output((0, "a.\nWait, b.</think> c", "stop"), prompt="<|im_start|>assistant\n" + prompt))
+    assert bench.exits() == {reason: 1}
 
 
 async def test_reports_are_numbered_in_the_order_of_the_requests(bench):
