@@ -143,7 +143,7 @@ def carry_out(recipe: Recipe, base: Path, run: Run) -> Result:
     path = run.folder / "result.json"
     if path.exists():
         return Result(**json.loads(path.read_text()))
-    from training.evaluation import adaptivity, measure
+    from training.evaluation import chain_checks, measure
     from training.methods import AtInference, load_method
     from training.pipeline import post_train
     from training.problems import take
@@ -166,7 +166,7 @@ def carry_out(recipe: Recipe, base: Path, run: Run) -> Result:
     sampling = Sampling(recipe.evaluation.temperature, recipe.evaluation.top_p)
     asked = take(run.split, recipe.seed, run.questions)
     [measured] = measure(chosen, folder, asked, [sampling], rollouts, seed=run.seed)
-    checks = adaptivity(measured)
+    checks = chain_checks(measured)
     log = read_log(folder / LOG_NAME) if folder != base else []
     result = Result(
         method=run.method,
@@ -176,8 +176,8 @@ def carry_out(recipe: Recipe, base: Path, run: Run) -> Result:
         tokens=float(measured.tokens.mean()),
         probe_tokens=sum(outcome.probe_tokens for outcome in measured.outcomes) / len(measured.outcomes),
         steps=float(measured.steps.mean()),
-        redundant_checks=checks.checks_after_right,
-        useful_checks=checks.checks_after_wrong,
+        redundant_checks=checks.after_right,
+        useful_checks=checks.after_wrong,
         sampled_tokens=sum(line["sampled_tokens"] for line in log),
         seconds=seconds,
     )

@@ -143,38 +143,49 @@ def _interval(mean: float, samples: np.ndarray) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class Adaptivity:
-    """Whether exits follow what a question needs.
+    """Whether exits follow what a guess-and-check question needs.
 
-    ``rank_correlation`` (Spearman) is between needed and exit step on guess-and-check questions; ``before``, ``at`` and
-    ``after`` are shares of their exits against the needed step. ``checks_after_right`` and ``checks_after_wrong`` are
-    the shares of chains that go on after a first pass that was right or wrong, of ``right`` and ``wrong`` chains.
+    ``rank_correlation`` (Spearman) is between needed and exit step; ``before``, ``at`` and ``after`` are shares of the
+    exits against the needed step.
     """
 
     rank_correlation: float
     before: float
     at: float
     after: float
-    checks_after_right: float
-    checks_after_wrong: float
-    right: int
-    wrong: int
 
 
 def adaptivity(measured: Measured) -> Adaptivity:
-    """Summarise how exits follow the question; NaN where no chain had a first pass of that kind."""
+    """Summarise how exits follow the question."""
     searches = [o for o in measured.outcomes if o.problem.family in GUESS_AND_CHECK]
     needed = np.array([o.problem.needed for o in searches])
     exits = np.array([o.exit_step for o in searches])
-    chains = [o for o in measured.outcomes if o.problem.family == "chain"]
-    right = [o.exit_step > 1 for o in chains if o.first_pass_right is True]
-    wrong = [o.exit_step > 1 for o in chains if o.first_pass_right is False]
     return Adaptivity(
         rank_correlation=float(spearmanr(needed, exits).statistic),
         before=float((exits < needed).mean()),
         at=float((exits == needed).mean()),
         after=float((exits > needed).mean()),
-        checks_after_right=float(np.mean(right)) if right else float("nan"),
-        checks_after_wrong=float(np.mean(wrong)) if wrong else float("nan"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ChainChecks:
+    """The shares of chains that go on after a first pass that was right or wrong, of ``right`` and ``wrong`` chains."""
+
+    after_right: float
+    after_wrong: float
+    right: int
+    wrong: int
+
+
+def chain_checks(measured: Measured, *, needed: int | None = None) -> ChainChecks:
+    """Where chains are checked, all of them or those that need so many steps; NaN where there is no such first pass."""
+    chains = [o for o in measured.outcomes if o.problem.family == "chain" and needed in (None, o.problem.needed)]
+    right = [o.exit_step > 1 for o in chains if o.first_pass_right is True]
+    wrong = [o.exit_step > 1 for o in chains if o.first_pass_right is False]
+    return ChainChecks(
+        after_right=float(np.mean(right)) if right else float("nan"),
+        after_wrong=float(np.mean(wrong)) if wrong else float("nan"),
         right=len(right),
         wrong=len(wrong),
     )

@@ -1,7 +1,6 @@
 """What an evaluation found: JSON for machines, Markdown for readers and plots for both."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +16,13 @@ from matplotlib.figure import Figure
 
 from training.evaluation import (
     Adaptivity,
+    ChainChecks,
     Comparison,
     Interval,
     Measured,
     RepairShares,
     adaptivity,
+    chain_checks,
     compare,
     repair_shares,
 )
@@ -89,9 +90,14 @@ def _as_json(pairs: Sequence[Pair], table: TrialTable) -> dict[str, object]:
             for pair in pairs
         },
         "trial_answers": {
-            name: {"unjustified": asdict(before), "justified": asdict(after)} for name, (before, after) in table.items()
+            name: {"unjustified": _json(before), "justified": _json(after)} for name, (before, after) in table.items()
         },
     }
+
+
+def _json(found: ChainChecks | TrialSummary) -> dict[str, object]:
+    """Its fields; NaN, which JSON does not know, as null."""
+    return asdict(found, dict_factory=lambda items: {key: None if value != value else value for key, value in items})
 
 
 def _summary(measured: Measured) -> dict[str, object]:
@@ -100,6 +106,7 @@ def _summary(measured: Measured) -> dict[str, object]:
         "tokens": float(measured.tokens.mean()),
         "steps": float(measured.steps.mean()),
         "adaptivity": asdict(adaptivity(measured)),
+        "chain_checks": {name: _json(found) for name, found in _checks(measured).items()},
         "repairs": asdict(repair_shares(measured)),
         "families": {
             family: {
@@ -114,45 +121,64 @@ def _summary(measured: Measured) -> dict[str, object]:
 
 
 def _as_markdown(pairs: Sequence[Pair], table: TrialTable, threshold: float) -> str:
-    lines = ["# Evaluation", "", "| sampling | checkpoint | accuracy | tokens | steps |", "|---|---|---|---|---|"]
-    for pair in pairs:
-        for measured in (pair.base, pair.tuned):
-            lines.append(
-                f"| {pair.label} | {measured.name} | {measured.correct.mean():.1%} | {measured.tokens.mean():.1f}"
-                f" | {measured.steps.mean():.2f} |"
-            )
-    lines += ["", "| sampling | tokens saved | accuracy difference (points) |", "|---|---|---|"]
-    for pair in pairs:
-        found = pair.comparison
-        lines.append(f"| {pair.label} | {_percent(found.savings_ratio)} | {_points(found.accuracy_difference)} |")
-    lines += [
-        "",
-        "Does the exit follow the question? Exit against needed step on guess and check; shares of chains that go on"
-        " after the first pass.",
-        "",
-        "| sampling | checkpoint | rank correlation | before / at / after | checks after right | checks after wrong |",
-        "|---|---|---|---|---|---|",
+    each = [(pair.label, measured) for pair in pairs for measured in (pair.base, pair.tuned)]
+    parts = [
+        "# Evaluation",
+        _table(
+            "| sampling | checkpoint | accuracy | tokens | steps |",
+            [
+                f"| {label} | {m.name} | {m.correct.mean():.1%} | {m.tokens.mean():.1f} | {m.steps.mean():.2f} |"
+                for label, m in each
+            ],
+        ),
+        _table(
+            "| sampling | tokens saved | accuracy difference (points) |",
+            [_comparison_row(pair.label, pair.comparison) for pair in pairs],
+        ),
+        "Does the exit follow the question? Exit against needed step on guess and check:",
+        _table(
+            "| sampling | checkpoint | rank correlation | before / at / after |",
+            [_adaptivity_row(label, m.name, adaptivity(m)) for label, m in each],
+        ),
+        "Chains that go on after the first pass:",
+        _table(
+            "| sampling | checkpoint | chains | after a right one | after a wrong one |",
+            [_checks_row(label, m.name, name, found) for label, m in each for name, found in _checks(m).items()],
+        ),
+        _table(
+            "| sampling | checkpoint | chains rescued by later steps | spoiled by later steps |",
+            [_repair_row(label, m.name, repair_shares(m)) for label, m in each],
+        ),
     ]
-    for pair in pairs:
-        lines += [_adaptivity_row(pair.label, m.name, adaptivity(m)) for m in (pair.base, pair.tuned)]
-    lines += ["", "| sampling | checkpoint | rescued by later steps | spoiled by later steps |", "|---|---|---|---|"]
-    for pair in pairs:
-        lines += [_repair_row(pair.label, m.name, repair_shares(m)) for m in (pair.base, pair.tuned)]
     if table:
-        lines += [
-            "",
-            f"Trial answers of the base after every step (accepted: confidence above {threshold}).",
-            "",
-            "| problems | answer justified | trials | confidence | accuracy | accepted | accuracy of accepted |",
-            "|---|---|---|---|---|---|---|",
+        parts += [
+            f"Trial answers of the base after every step (accepted: confidence above {threshold}):",
+            _table(
+                "| problems | answer justified | trials | confidence | accuracy | accepted | accuracy of accepted |",
+                [
+                    _trial_row(name, justified, summary)
+                    for name, summaries in table.items()
+                    for justified, summary in zip(("not yet", "yes"), summaries, strict=True)
+                ],
+            ),
         ]
-        for name, summaries in table.items():
-            for justified, s in zip(("not yet", "yes"), summaries, strict=True):
-                lines.append(
-                    f"| {name} | {justified} | {s.count} | {s.confidence:.3f} | {s.accuracy:.3f} | {s.accepted:.1%}"
-                    f" | {s.accepted_accuracy:.3f} |"
-                )
-    return "\n".join([*lines, ""])
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: str, rows: Sequence[str]) -> str:
+    rule = "|" + "---|" * (head.count("|") - 1)
+    return "\n".join([head, rule, *rows])
+
+
+def _comparison_row(label: str, found: Comparison) -> str:
+    return f"| {label} | {_percent(found.savings_ratio)} | {_points(found.accuracy_difference)} |"
+
+
+def _trial_row(problems: str, justified: str, found: TrialSummary) -> str:
+    return (
+        f"| {problems} | {justified} | {found.count} | {found.confidence:.3f} | {found.accuracy:.3f}"
+        f" | {found.accepted:.1%} | {found.accepted_accuracy:.3f} |"
+    )
 
 
 def _percent(interval: Interval) -> str:
@@ -163,19 +189,30 @@ def _points(interval: Interval) -> str:
     return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 
+def _checks(measured: Measured) -> dict[str, ChainChecks]:
+    return {
+        "all": chain_checks(measured),
+        "read whole by the first pass": chain_checks(measured, needed=1),
+        "longer than that": chain_checks(measured, needed=2),
+    }
+
+
 def _adaptivity_row(label: str, name: str, found: Adaptivity) -> str:
-    return (
-        f"| {label} | {name} | {found.rank_correlation:.3f} | {found.before:.1%} / {found.at:.1%} / {found.after:.1%}"
-        f" | {found.checks_after_right:.1%} of {found.right} | {_share(found.checks_after_wrong)} of {found.wrong} |"
-    )
+    shares = f"{found.before:.1%} / {found.at:.1%} / {found.after:.1%}"
+    return f"| {label} | {name} | {found.rank_correlation:.3f} | {shares} |"
+
+
+def _checks_row(label: str, name: str, chains: str, found: ChainChecks) -> str:
+    right, wrong = _share(found.after_right, found.right), _share(found.after_wrong, found.wrong)
+    return f"| {label} | {name} | {chains} | {right} | {wrong} |"
 
 
 def _repair_row(label: str, name: str, found: RepairShares) -> str:
     return f"| {label} | {name} | {found.rescued:.1%} | {found.spoiled:.1%} |"
 
 
-def _share(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.1%}"
+def _share(value: float, count: int) -> str:
+    return f"{value:.1%} of {count}" if count else "-"
 
 
 def _plot_exits(path: Path, pair: Pair) -> None:

@@ -1,6 +1,9 @@
+from dataclasses import replace
+from math import isnan
+
 import pytest
 
-from training.evaluation import Measured, Outcome, adaptivity, compare, repair_shares
+from training.evaluation import ChainChecks, Measured, Outcome, adaptivity, chain_checks, compare, repair_shares
 from training.grading import grade
 from training.problems import Problem
 from training.sampler import Sampling
@@ -51,11 +54,17 @@ def test_exits_that_follow_the_needed_step():
 
 
 def test_checks_after_right_and_wrong_first_passes():
-    found = adaptivity(
+    found = chain_checks(
         measured(chain("So 4."), chain("So 4.", "Wait, 4."), chain("So 5.", "Wait, 4."), search(1, 1), search(2, 2))
     )
-    assert (found.checks_after_right, found.checks_after_wrong) == (0.5, 1.0)
-    assert (found.right, found.wrong) == (2, 1)
+    assert found == ChainChecks(after_right=0.5, after_wrong=1.0, right=2, wrong=1)
+
+
+def test_checks_of_the_chains_that_need_so_many_steps():
+    short, long = chain("So 4."), replace(chain("So 5.", "Wait, 4."), problem=Problem("chain", "long", "4", 2))
+    found = chain_checks(measured(short, long), needed=2)
+    assert (found.right, found.wrong, found.after_wrong) == (0, 1, 1.0)
+    assert isnan(found.after_right)
 
 
 def test_rescued_and_spoiled_chains():
