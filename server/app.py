@@ -18,6 +18,7 @@ from server.keys import InvalidKeysError, keyring_of
 from server.middleware import add_middlewares
 from server.routes import efficiency_routes
 from server.settings import ServerSettings
+from server.shadow import shadowing
 from server.web import WebPage, web_routes
 
 REASONING_PARSERS = {("<think>", "</think>"): "qwen3"}
@@ -106,8 +107,9 @@ async def application(
         app = await vllm.build_app(arguments, AccountedEngine(metered))
         extend(app, metered)
         app.include_router(web_routes(WebPage(markers=checkpoint.markers, compare_url=settings.compare_url)))
-        add_middlewares(app, metered, settings, keyring)
-        yield app, metered
+        async with shadowing(settings, metered.meter, metered) as shadow:
+            add_middlewares(app, metered, settings, keyring, shadow)
+            yield app, metered
 
 
 def extend(app: FastAPI, engine: MeteredEngine) -> None:

@@ -27,10 +27,11 @@ class Exchange:
         request_id: the client's ``X-Request-Id``, or one made here; it is also the end of the response's ``id``.
         client: name of the API key.
         budget: what the tokens are charged to, while they are sampled.
-        model: the model that was asked for.
+        model: the served model that answers.
         prompt_tokens: of all engine requests.
         completion_tokens: sampled so far, those of choices that do not finish included.
         reports: of the finished choices.
+        aborted: choices that did not come to their end.
     """
 
     request_id: str
@@ -40,6 +41,7 @@ class Exchange:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reports: list[EfficiencyReport] = field(default_factory=list)
+    aborted: int = 0
 
     def prompted(self, tokens: int) -> None:
         """Count the tokens of a prompt."""

@@ -6,6 +6,7 @@ in vLLM's own histograms.
 """
 
 from importlib.metadata import version
+from typing import Final, Literal, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -15,7 +16,8 @@ from server.savings import SOURCES, Baseline
 TOKENS = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 STEPS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 21, 34, 55, 89)
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 4.0)
-SHADOW_OUTCOMES = ("compared", "skipped", "failed")
+ShadowOutcome = Literal["compared", "skipped", "failed"]
+SHADOW_OUTCOMES: Final[tuple[ShadowOutcome, ...]] = get_args(ShadowOutcome)
 
 
 class EfficiencyMetrics:
@@ -115,6 +117,15 @@ class EfficiencyMetrics:
         expected = baseline.completion_tokens(trace.completion_tokens)
         if expected is not None:
             self._baseline_tokens.labels(model, baseline.source).inc(expected)
+
+    def compared(self, model: str, actual: int, baseline: int) -> None:
+        """Count an answer that the base model has answered, too, by the completion tokens of both."""
+        self._actual_tokens.labels(model, "shadow").inc(actual)
+        self._baseline_tokens.labels(model, "shadow").inc(baseline)
+
+    def shadowed(self, model: str, outcome: ShadowOutcome) -> None:
+        """Count an answer that was drawn for a comparison with the base model's."""
+        self._shadow_requests.labels(model, outcome).inc()
 
     def aborted(self, model: str) -> None:
         """Count a choice that did not come to its end."""

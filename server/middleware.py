@@ -11,9 +11,12 @@ from server.keys import Keyring
 from server.limits import KeyLimits
 from server.request_id import RequestId
 from server.settings import ServerSettings
+from server.shadow import Shadow, ShadowedRequests
 
 
-def add_middlewares(app: FastAPI, engine: Engine, settings: ServerSettings, keyring: Keyring | None) -> None:
+def add_middlewares(
+    app: FastAPI, engine: Engine, settings: ServerSettings, keyring: Keyring | None, shadow: Shadow | None = None
+) -> None:
     """Put ours around the app: what guards it stands inside of vLLM's, which let browsers read and
     metrics count what is refused.
 
@@ -24,8 +27,12 @@ def add_middlewares(app: FastAPI, engine: Engine, settings: ServerSettings, keyr
         engine: asked before new work is taken on.
         settings: the limits.
         keyring: who may ask; None lets anyone.
+        shadow: asks the base model again; None where there is none.
     """
-    inner: ASGIApp = Admission(app.router.middleware_stack, engine, settings.max_queue)
+    inner: ASGIApp = app.router.middleware_stack
+    if shadow is not None:
+        inner = ShadowedRequests(inner, shadow)
+    inner = Admission(inner, engine, settings.max_queue)
     inner = KeyLimits(inner, settings.key_max_concurrent, settings.key_tokens_per_minute)
     inner = BodyLimit(inner, settings.max_body_bytes)
     inner = Deadline(inner, settings.request_timeout)

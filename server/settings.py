@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic import Field, HttpUrl, ValidationError
+from pydantic import Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -51,6 +51,16 @@ class ServerSettings(BaseSettings):
         60, gt=0, description="Seconds that a client may take for its headers, or to read on where it has stopped."
     )
     request_timeout: float = Field(3600, gt=0, description="Seconds after which a request is given up.")
+
+    shadow_url: HttpUrl | None = Field(
+        None, description="OpenAI-compatible server of the base model, where a share of the requests is asked again."
+    )
+    shadow_model: str | None = Field(None, description="Its name there; otherwise the first one that is served there.")
+    shadow_api_key: SecretStr | None = Field(None, description="API key for it.")
+    shadow_share: float = Field(0.01, ge=0, le=1, description="Share of the finished requests that is asked again.")
+    shadow_seed: int = Field(0, description="Of the draw of that share.")
+    shadow_per_minute: int = Field(30, ge=1, description="Most requests that are asked again in a minute.")
+    shadow_max_busy: int = Field(8, ge=0, description="Requests in the engine, above which none is asked again.")
 
     max_reasoning_steps: int | None = Field(None, ge=1, description="Reasoning steps of requests that do not say.")
     max_reasoning_steps_cap: int | None = Field(None, ge=1, description="Most reasoning steps of any request.")

@@ -1,0 +1,251 @@
+"""A drawn share of the requests is asked again of the base model, and nobody who asks notices."""
+
+import asyncio
+import contextlib
+import json
+
+import httpx
+import pytest
+from scripted_server import ScriptedServer
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from server.replay import MARK, BaseModel, replay_of
+from server.request_id import RequestId
+from server.settings import ServerSettings
+from server.shadow import Shadow, ShadowedRequests, shadowing
+
+CHAT = "/v1/chat/completions"
+QUESTION = {"model": "tuned", "messages": [{"role": "user", "content": "1 plus 2?"}], "temperature": 0.5, "seed": 3}
+
+
+class Engine:
+    draining = False
+    errored = False
+    unfinished = 0
+
+    def get_num_unfinished_requests(self):
+        return self.unfinished
+
+
+class WaitingBase:
+    """Answers when it is told to."""
+
+    def __init__(self):
+        self.asked = 0
+        self.go = asyncio.Event()
+
+    async def completion_tokens(self, path, request):
+        self.asked += 1
+        await self.go.wait()
+        return 100
+
+    async def close(self):
+        pass
+
+
+class House:
+    """An app over a metered fake engine, whose answers have ten tokens."""
+
+    def __init__(self, bench, base, **settings):
+        self.bench, self.engine = bench, Engine()
+        self.shadow = Shadow(base, bench.meter, self.engine, ServerSettings(**({"shadow_share": 1.0} | settings)))
+        self.finish = "stop"
+        routes = [Route(path, self._answer, methods=["POST"]) for path in (CHAT, "/v1/completions", "/v1/responses")]
+        app = RequestId(ShadowedRequests(Starlette(routes=routes), self.shadow))
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://house")
+
+    async def _answer(self, request):
+        body = await request.json()
+        output = self.bench.output(*((i, "a b c d e f g h i j", self.finish) for i in range(body.get("n", 1))))
+        with contextlib.suppress(RuntimeError):
+            await self.bench.run(output, sampling=self.bench.sampling(n=body.get("n", 1)))
+        return JSONResponse({})
+
+    async def ask(self, path=CHAT, headers=None, **fields):
+        answer = await self.http.post(path, json=QUESTION | fields, headers=headers or {})
+        assert answer.status_code == 200
+
+    async def settled(self):
+        await asyncio.gather(*self.shadow._tasks)
+
+    def outcomes(self):
+        every = {outcome: self.bench.value("stepgrpo_shadow_requests_total", outcome=outcome) for outcome in OUTCOMES}
+        return {outcome: count for outcome, count in every.items() if count}
+
+    def savings(self):
+        (model,) = self.bench.meter.summary.models()
+        return model.savings.get("shadow")
+
+
+OUTCOMES = ("compared", "skipped", "failed")
+
+
+@pytest.fixture(scope="module")
+def scripted():
+    with ScriptedServer().running() as server:
+        server.models = ["base"]
+        yield server
+
+
+@pytest.fixture
+def base(scripted):
+    scripted.refusal = (200, {"usage": {"completion_tokens": 40}}, {})
+    scripted.asked.clear()
+    return scripted
+
+
+@pytest.fixture
+async def house(bench, base):
+    house = House(bench, BaseModel(base.url, None, None, timeout=10))
+    yield house
+    await house.shadow.close()
+
+
+async def test_an_answer_is_compared_with_the_base_models(house, base):
+    await house.ask(n=2, stream=True, stream_options={"include_usage": True}, max_reasoning_steps=2, top_logprobs=3)
+    await house.settled()
+    ((headers, asked),) = base.asked
+    assert asked == QUESTION | {"model": "base", "n": 2}
+    assert headers[MARK] == "1"
+    assert "authorization" not in headers
+    assert house.outcomes() == {"compared": 1}
+    assert house.bench.value("stepgrpo_actual_tokens_total", source="shadow") == 20
+    assert house.bench.value("stepgrpo_baseline_tokens_total", source="shadow") == 40
+    assert (house.savings().answers, house.savings().savings_ratio) == (1, 0.5)
+
+
+async def test_the_base_model_has_a_key_and_a_name_of_its_own(bench, base):
+    house = House(bench, BaseModel(f"{base.url}/v1/", "other", "its-key", timeout=10))
+    await house.ask()
+    await house.settled()
+    ((headers, asked),) = base.asked
+    assert (asked["model"], headers["authorization"]) == ("other", "Bearer its-key")
+    await house.shadow.close()
+
+
+async def test_nobody_waits_for_the_base_model(bench):
+    house = House(bench, WaitingBase())
+    async with asyncio.timeout(5):
+        await house.ask()
+    await asyncio.sleep(0)
+    assert house.shadow._base.asked == 1
+    assert house.outcomes() == {}
+    house.shadow._base.go.set()
+    await house.settled()
+    assert house.outcomes() == {"compared": 1}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [(500, {"error": {"message": "no"}}, {}), (200, "<html>", {}), (200, {"usage": None}, {}), (200, ["a"], {})],
+)
+async def test_a_base_model_that_fails_costs_nobody_an_answer(house, base, refusal):
+    base.refusal = refusal
+    await house.ask()
+    await house.settled()
+    assert house.outcomes() == {"failed": 1}
+    assert house.savings() is None
+
+
+async def test_a_base_model_that_is_not_there(bench):
+    house = House(bench, BaseModel("http://127.0.0.1:9", "base", None, timeout=10))
+    await house.ask()
+    await house.settled()
+    assert house.outcomes() == {"failed": 1}
+    await house.shadow.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("unfinished", 3), ("draining", True), ("errored", True)], ids=["busy", "draining", "dead"]
+)
+async def test_an_engine_that_is_busy_or_ending_is_left_in_peace(bench, name, value):
+    house = House(bench, WaitingBase(), shadow_max_busy=2)
+    setattr(house.engine, name, value)
+    await house.ask()
+    assert (house.outcomes(), house.shadow._base.asked) == ({"skipped": 1}, 0)
+    setattr(house.engine, name, 2 if name == "unfinished" else False)
+    await house.ask()
+    await asyncio.sleep(0)
+    assert house.shadow._base.asked == 1
+    await house.shadow.close()
+
+
+async def test_only_so_many_in_a_minute(house, bench, base):
+    house = House(bench, BaseModel(base.url, "base", None, timeout=10), shadow_per_minute=2)
+    for _ in range(5):
+        await house.ask()
+        await house.settled()
+    assert house.outcomes() == {"compared": 2, "skipped": 3}
+    await house.shadow.close()
+
+
+async def test_only_so_many_at_a_time(bench):
+    house = House(bench, WaitingBase())
+    for _ in range(6):
+        await house.ask()
+    assert house.outcomes() == {"skipped": 2}
+    house.shadow._base.go.set()
+    await house.settled()
+    assert house.outcomes() == {"compared": 4, "skipped": 2}
+
+
+def test_the_share_is_drawn_by_the_seed(bench):
+    def draws(seed):
+        shadow = House(bench, None, shadow_share=0.3, shadow_seed=seed).shadow
+        return [shadow.draws() for _ in range(2000)]
+
+    assert draws(1) == draws(1) != draws(2)
+    assert 500 < sum(draws(1)) < 700
+    assert not any(House(bench, None, shadow_share=0).shadow.draws() for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"), [("/v1/responses", {}), (CHAT, {MARK: "1"})], ids=["another route", "a replay"]
+)
+async def test_what_is_never_drawn(house, base, path, headers):
+    await house.ask(path, headers=headers)
+    await house.settled()
+    assert (house.outcomes(), base.asked) == ({}, [])
+
+
+async def test_an_answer_that_did_not_come_to_its_end_is_not_compared(house, base):
+    house.finish = "abort"
+    await house.ask()
+    assert (house.outcomes(), base.asked) == ({}, [])
+
+
+async def test_a_body_that_is_too_large_is_not_kept(house, base):
+    await house.ask(user="x" * 2**21)
+    assert (house.outcomes(), base.asked) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": [1, 2]},
+        {"prompt": ["a", "b"]},
+        {"prompt": "a", "use_beam_search": True},
+        {"prompt": "a", "logit_bias": {"3": 1}},
+        {"prompt": "a", "stop_token_ids": [3]},
+        {"prompt": "a", "n": 2},
+    ],
+)
+def test_what_cannot_be_compared(fields):
+    assert replay_of(json.dumps(fields).encode(), answered=1) is None
+
+
+async def test_what_is_under_way_ends_with_the_server(bench):
+    house = House(bench, WaitingBase())
+    await house.ask()
+    async with asyncio.timeout(5):
+        await house.shadow.close()
+    assert house.outcomes() == {}
+
+
+async def test_without_a_url_nothing_is_asked_again(bench):
+    async with shadowing(ServerSettings(), bench.meter, Engine()) as shadow:
+        assert shadow is None
+    async with shadowing(ServerSettings(shadow_url="http://127.0.0.1:9"), bench.meter, Engine()) as shadow:
+        assert shadow is not None
