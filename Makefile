@@ -4,11 +4,12 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; \
 	done)
 PORT ?= 8000
+PROMETHEUS_PORT ?= 9090
 CHECKPOINT ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve stack dashboards test test-fast lint format bench clean
+.PHONY: help setup serve stack dashboards pictures test test-fast lint format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,11 +22,14 @@ setup: ## install what is missing into .venv (PYTHON=python3.11 DEVICE=cpu|gpu W
 serve: setup ## serve a checkpoint (PORT=8000 CHECKPOINT=folder, by default the bundled one)
 	exec $(BIN)/stepgrpo serve $(if $(CHECKPOINT),"$(CHECKPOINT)" )--port $(PORT)
 
-stack: setup ## serve with a real Prometheus beside it, without Docker (PORT=8000 CHECKPOINT=folder)
-	exec $(BIN)/python tools/stack.py --port $(PORT) $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
+stack: setup ## serve with a real Prometheus beside it, without Docker (PORT=8000 PROMETHEUS_PORT=9090 CHECKPOINT=folder)
+	exec $(BIN)/python tools/stack.py --port $(PORT) --prometheus-port $(PROMETHEUS_PORT) $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
 
 dashboards: setup ## write the Grafana dashboards from their Python
 	cd tools && ../$(BIN)/python -m dashboards
+
+pictures: setup ## draw the pictures in docs/ from running servers under load (minutes; needs prometheus, chromium)
+	$(BIN)/python tools/pictures.py
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest

@@ -77,7 +77,7 @@ def running(
     (folder / "targets.yml").write_text(json.dumps([{"targets": list(targets)}]))
     config = folder / "prometheus.yml"
     config.write_text(_faster(config.read_text(), speed))
-    address = f"127.0.0.1:{port or _free_port()}"
+    address = f"127.0.0.1:{port or free_port()}"
     command = [program, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
@@ -105,7 +105,8 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -
     raise PrometheusError(f"prometheus did not start: {last}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

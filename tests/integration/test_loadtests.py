@@ -42,7 +42,19 @@ def test_totals_equal_the_servers_metrics_exactly(server, counted, tmp_path):
     assert report["quantities"]["time between tokens"]["total"] > 0
 
 
-@pytest.mark.parametrize("scenario", ["ramp", "burst", "long-tail", "many-keys", "disconnects"])
+def test_the_totals_of_two_workers_are_exact_too(server, tmp_path):
+    ports = ("--master-bind-port", str(free_port()))
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--host", server.url, "--worker"]
+    command += ["--master-host", "127.0.0.1", "--master-port", ports[1], "--processes", "2"]
+    workers = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    options = ("--users", "8", "--run-time", "3s", "--exact-totals", "--report", str(tmp_path))
+    run = locust(server, "--master", "--expect-workers", "2", *ports, *options)
+    workers.wait(60)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert json.loads((tmp_path / "load.json").read_text())["seen"]["answers"] >= 8
+
+
+@pytest.mark.parametrize("scenario", ["ramp", "burst", "long-tail", "exit-control", "many-keys", "disconnects"])
 def test_every_scenario_runs_without_failures(server, tmp_path, scenario):
     keys = tmp_path / "keys"
     keys.write_text("one\ntwo\n")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,3 +23,12 @@ def program(name: str, package: str) -> str:
     if path is None:
         pytest.skip(f"{name} is not on the PATH; install {package}")
     return path
+
+
+def compose() -> list[str]:
+    """The command of Docker's compose plugin, or the program of the same name."""
+    docker = shutil.which("docker")
+    plugin = [str(docker), "compose"]
+    if docker and subprocess.run([*plugin, "version"], capture_output=True, check=False).returncode == 0:
+        return plugin
+    return [program("docker-compose", "Docker's compose plugin (.ci/programs does, on Debian)")]

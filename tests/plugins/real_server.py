@@ -73,9 +73,9 @@ class Server:
         return samples
 
 
-def start_server(checkpoint: Path, log: Path, *options: str) -> Server:
-    """Start the command that users start, and wait until it is ready."""
-    return _started(["stepgrpo", "serve", str(checkpoint), *options], checkpoint, log, {})
+def start_server(checkpoint: Path, log: Path, *options: str, port: int = 0) -> Server:
+    """Start the command that users start, on a free port unless one is given, and wait until it is ready."""
+    return _started(["stepgrpo", "serve", str(checkpoint), *options], checkpoint, log, {}, port)
 
 
 def start_stock_server(checkpoint: Path, log: Path, *options: str, **environment: str) -> Server:
@@ -85,11 +85,16 @@ def start_stock_server(checkpoint: Path, log: Path, *options: str, **environment
     return _started(command, checkpoint, log, environment)
 
 
-def _started(module: list[str], checkpoint: Path, log: Path, environment: dict[str, str]) -> Server:
+def _started(module: list[str], checkpoint: Path, log: Path, environment: dict[str, str], port: int = 0) -> Server:
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", port))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", *module, "--port", str(port)]
+    return started([sys.executable, "-m", *module, "--port", str(port)], port, checkpoint, log, **environment)
+
+
+def started(command: list[str], port: int, checkpoint: Path, log: Path, **environment: str) -> Server:
+    """Run a command that serves the checkpoint on that port, and wait until it is ready."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -99,7 +104,7 @@ def _started(module: list[str], checkpoint: Path, log: Path, environment: dict[s
             stderr=subprocess.STDOUT,
             process_group=0,  # not a session of its own, whose busy engine could starve the tests of the processor
         )
-    scheme = "https" if "--ssl-certfile" in module else "http"
+    scheme = "https" if "--ssl-certfile" in command else "http"
     server = Server(process, f"{scheme}://127.0.0.1:{port}", checkpoint, log)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:

@@ -2,12 +2,11 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from programs import program
+from programs import compose
 
 ROOT = Path(__file__).resolve().parents[3]
 PROFILES = {
@@ -17,15 +16,6 @@ PROFILES = {
     "load-gpu": {"server-gpu", "locust-gpu"},
 }
 ALWAYS = {"prometheus", "grafana"}
-
-
-def compose():
-    """The compose plugin, or the program of the same name."""
-    docker = shutil.which("docker")
-    plugin = [str(docker), "compose"]
-    if docker and subprocess.run([*plugin, "version"], capture_output=True, check=False).returncode == 0:
-        return plugin
-    return [program("docker-compose", "Docker's compose plugin (.ci/programs does, on Debian)")]
 
 
 def resolved(*options, **variables):

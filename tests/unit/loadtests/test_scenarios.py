@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 
 import pytest
 
@@ -31,3 +32,12 @@ def test_three_of_ten_clients_hang_up_where_some_do():
     assert 250 < sum(each is not None for each in left) < 350
     assert SCENARIOS["steady"].chunks_before_hanging_up(rng) is None
     assert SCENARIOS["steady"].fields(rng) == {}
+
+
+def test_exit_control_brings_every_kind_of_exit():
+    rng = random.Random(1)
+    fields = [SCENARIOS["exit-control"].fields(rng) for _ in range(3000)]
+    kinds = Counter(name for each in fields for name in each)
+    assert kinds.keys() == {"max_reasoning_steps", "thinking_token_budget", "early_exit", "max_tokens"}
+    assert 30 < kinds.pop("max_tokens") < 90
+    assert 400 < kinds.total() < 600

@@ -64,6 +64,11 @@ def test_serve_passes_port_and_checkpoint_on(make, variables, command):
     assert make("--dry-run", "serve", *variables, python3=FITTING).stdout.splitlines()[-1] == command
 
 
+def test_stack_passes_both_ports_on(make):
+    lines = make("--dry-run", "stack", "PORT=9", "PROMETHEUS_PORT=10", python3=FITTING).stdout.splitlines()
+    assert lines[-1].split() == "exec .venv/bin/python tools/stack.py --port 9 --prometheus-port 10".split()
+
+
 def test_help_lists_every_target_with_what_it_does():
     result = subprocess.run([str(MAKE), "help"], cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ)
     listed = {line.split()[1] for line in result.stdout.splitlines() if line.startswith("  make ")}
