@@ -66,7 +66,7 @@ def test_serve_passes_port_and_checkpoint_on(make, variables, command):
 
 def test_stack_passes_both_ports_on(make):
     lines = make("--dry-run", "stack", "PORT=9", "PROMETHEUS_PORT=10", python3=FITTING).stdout.splitlines()
-    assert lines[-1].split() == "exec .venv/bin/python tools/stack.py --port 9 --prometheus-port 10".split()
+    assert lines[-1].split() == ["exec", ".venv/bin/python", "tools/stack.py", "--port", "9", "--prometheus-port", "10"]
 
 
 def test_help_lists_every_target_with_what_it_does():
