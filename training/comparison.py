@@ -1,8 +1,10 @@
 """All methods from the same base, on the same budget of sampled tokens, each tuned by the same number of trials."""
 
+import hashlib
 import json
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -10,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from training.errors import TrainingError
 from training.problems import Split
 from training.progress import StageCallback
 from training.recipe import Recipe
@@ -86,7 +89,8 @@ def compare_methods(
         on_stage: told of progress.
         methods: names out of :data:`GRIDS`.
         seeds: final runs of each method, measured on the test split.
-        trials: settings tried for each method on the calibration split, with a seed of their own.
+        trials: settings tried for each method on the calibration split, with a seed of their own, half the budget and
+            half the questions.
         token_budget: sampled tokens a training run, those of trial answers included.
         questions: held-out questions a measurement.
         workers: runs at a time, each on one thread.
@@ -94,18 +98,24 @@ def compare_methods(
 
     Returns:
         The report's folder.
+
+    Raises:
+        TrainingError: ``output`` holds results of another recipe, base, budget or number of questions.
     """
     from training.comparison_report import write_comparison
     from training.pipeline import prepare_base
 
     start = prepare_base(recipe, output / BASE, on_stage) if base is None else base
     recipe = recipe.overridden({"grpo.token_budget": token_budget, "grpo.steps": MOST_STEPS})
+    _check_settings(output / "settings.json", recipe=recipe.digest, base=_fingerprint(start), questions=str(questions))
+    shorter = recipe.overridden({"grpo.token_budget": max(1, token_budget // 2)})
+    fewer = max(1, questions // 2)
     tuning = [
-        Run(method, TUNING_SEED, settings, "calibration", questions, output / "tuning" / method / str(index))
+        Run(method, TUNING_SEED, settings, "calibration", fewer, output / "tuning" / method / str(index))
         for method in methods
         for index, settings in enumerate(GRIDS[method][:trials])
     ]
-    tuned = run_all(recipe, start, tuning, workers, on_stage("tuning"))
+    tuned = run_all(shorter, start, tuning, workers, on_stage("tuning"))
     best = {method: choose([result for result in tuned if result.method == method]) for method in methods}
     final = [
         Run(method, seed, best[method].settings, "test", questions, output / "final" / method / str(seed))
@@ -119,6 +129,28 @@ def compare_methods(
     return report
 
 
+def _check_settings(path: Path, **settings: str) -> None:
+    """Results of other settings are never taken for those of these."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=2) + "\n")
+        return
+    found = json.loads(path.read_text())
+    if other := [name for name, value in settings.items() if found.get(name) != value]:
+        raise TrainingError(
+            f"{path.parent} holds results of another {' and '.join(other)}: give an --output of its own, or the options"
+            " that it was begun with"
+        )
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash of a checkpoint's weights."""
+    weights = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        weights.update(path.read_bytes())
+    return weights.hexdigest()
+
+
 def choose(trials: Sequence[Result]) -> Result:
     """The trial with the fewest tokens among those at most a point less accurate than the most accurate one."""
     most = max(trial.accuracy for trial in trials)
@@ -130,12 +162,24 @@ def run_all(recipe: Recipe, base: Path, runs: Sequence[Run], workers: int, on_st
     results: dict[Path, Result] = {}
     spawn = multiprocessing.get_context("spawn")
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the workers: two threads on busy cores cost more than they give
-    with ProcessPoolExecutor(workers, mp_context=spawn, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(workers, spawn, initializer=_end_with_parent, max_tasks_per_child=1) as pool:
         pending = {pool.submit(carry_out, recipe, base, run): run for run in runs}
         for future in as_completed(pending):
             results[pending[future].folder] = found = future.result()
             on_step(len(results), len(runs), {"accuracy": found.accuracy, "completion_tokens": found.tokens})
     return [results[run.folder] for run in runs]
+
+
+def _end_with_parent() -> None:
+    """A comparison that is killed leaves no worker behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def carry_out(recipe: Recipe, base: Path, run: Run) -> Result:

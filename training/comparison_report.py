@@ -100,8 +100,9 @@ def as_markdown(rows: Sequence[Row], seeds: int, token_budget: int, trials: int)
         "# Comparison of methods",
         "",
         f"Mean and 95 % interval (Student's t) over {seeds} seeds. A training run ends with the step in which it has"
-        f" sampled {token_budget:,} tokens; {trials} trials a method. Front: no other method is at least as accurate"
-        " with no more tokens. Tokens include those of trial answers where they are decoded at inference.",
+        f" sampled {token_budget:,} tokens; before, {trials} trials a method on half of them. Front: no other method is"
+        " at least as accurate with no more tokens. Tokens include those of trial answers where they are decoded at"
+        " inference.",
         "",
         "| method | tuned | accuracy | tokens | saved | steps | redundant checks | useful checks | sampled | minutes |"
         " front |",

@@ -1,10 +1,16 @@
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
-from training.comparison import BASE, GRIDS, Result, Run, carry_out, choose
+from training.comparison import BASE, GRIDS, Result, Run, carry_out, choose, compare_methods
 from training.comparison_report import interval, summarise, write_comparison
+from training.errors import TrainingError
 from training.methods import METHODS
 from training.recipe import load_recipe
 
@@ -33,6 +39,67 @@ def test_a_finished_run_is_read_and_not_made_again(tmp_path):
     again = carry_out(load_recipe("quickstart"), tmp_path, run)
     assert again.accuracy == 0.9
     assert math.isnan(again.useful_checks)
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A comparison of the base alone whose only run is on disk."""
+    (tmp_path / "weights.safetensors").write_bytes(b"weights")
+    kept = tmp_path / "out" / "final" / BASE / "0"
+    kept.mkdir(parents=True)
+    found = result(BASE, 0.9, 50)
+    (kept / "result.json").write_text(json.dumps({name: getattr(found, name) for name in found.__slots__}))
+
+    def compare(*changes, questions=10):
+        recipe = load_recipe("quickstart", changes)
+        options = {"methods": (), "seeds": 1, "questions": questions, "workers": 1, "base": tmp_path}
+        return compare_methods(recipe, tmp_path / "out", lambda _: lambda *_: None, **options)
+
+    return compare
+
+
+def test_a_comparison_goes_on_with_what_is_on_disk(measured):
+    for _ in range(2):
+        rows = json.loads((measured() / "comparison.json").read_text())["rows"]
+        assert [(row["method"], row["accuracy"]["mean"]) for row in rows] == [(BASE, 0.9)]
+
+
+def test_results_of_other_settings_are_refused(measured, tmp_path):
+    measured()
+    with pytest.raises(TrainingError, match="another questions"):
+        measured(questions=20)
+    with pytest.raises(TrainingError, match="another recipe"):
+        measured("grpo.learning_rate=0.1")
+    (tmp_path / "weights.safetensors").write_bytes(b"others")
+    with pytest.raises(TrainingError, match=r"another base: give an --output"):
+        measured()
+
+
+def test_a_killed_comparison_leaves_no_worker_behind(tmp_path):
+    body = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from training.comparison import _end_with_parent
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600)
+        time.sleep(600)
+"""
+    script = tmp_path / "pool.py"
+    script.write_text(body)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
+        worker = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() < deadline, "the worker still runs"
+        time.sleep(0.05)
 
 
 def test_intervals_are_students():
