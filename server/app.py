@@ -15,6 +15,7 @@ from server.connection import connection_with
 from server.engine import MeteredEngine
 from server.exit_control import ExitLimits
 from server.keys import InvalidKeysError, keyring_of
+from server.log import announce
 from server.middleware import add_middlewares
 from server.routes import efficiency_routes
 from server.settings import ServerSettings
@@ -67,7 +68,7 @@ def vllm_defaults(settings: ServerSettings, checkpoint: ServedCheckpoint) -> dic
 async def _serve(arguments: Namespace, settings: ServerSettings, checkpoint: ServedCheckpoint) -> None:
     url, socket = vllm.listen(arguments)
     async with application(arguments, settings, checkpoint) as (app, engine):
-        print(readiness(arguments.served_model_name[0], url, checkpoint), flush=True)
+        announce(readiness(arguments.served_model_name[0], url, checkpoint), settings.log_format)
         protocol = connection_with(settings.max_header_bytes, settings.client_timeout)
         stopped = await vllm.serve_http(app, socket, arguments, protocol)
         died = engine.errored and not engine.draining
@@ -108,7 +109,7 @@ async def application(
         extend(app, metered)
         app.include_router(web_routes(WebPage(markers=checkpoint.markers, compare_url=settings.compare_url)))
         async with shadowing(settings, metered.meter, metered) as shadow:
-            add_middlewares(app, metered, settings, keyring, shadow)
+            add_middlewares(app, metered, settings, keyring, shadow, traced=bool(arguments.otlp_traces_endpoint))
             yield app, metered
 
 

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from reasoning import CheckpointError
 from server.checkpoint import ServedCheckpoint, load_checkpoint
+from server.log import announce, configure_log
 from server.settings import FILE_VARIABLE, InvalidSettingsError, ServerSettings, as_yaml, load_settings
 
 VLLM_SECRETS: Final = ("--api-key", "--hf-token")
@@ -94,8 +95,9 @@ def serve(
         found = load_checkpoint(effective.checkpoint)
     except (InvalidSettingsError, CheckpointError) as error:
         _fail(str(error), code=2)
-    typer.echo(_described(found))
-    typer.echo("starting the engine, which takes about a minute on a CPU")
+    configure_log(effective.log_format)
+    announce(_described(found), effective.log_format)
+    announce("starting the engine, which takes about a minute on a CPU", effective.log_format)
     from server.app import serve as run
     from server.vllm_compat import ServerError
 

@@ -10,12 +10,19 @@ from server.deadline import Deadline
 from server.keys import Keyring
 from server.limits import KeyLimits
 from server.request_id import RequestId
+from server.request_log import RequestLog
 from server.settings import ServerSettings
 from server.shadow import Shadow, ShadowedRequests
+from server.tracing import Tracing
 
 
 def add_middlewares(
-    app: FastAPI, engine: Engine, settings: ServerSettings, keyring: Keyring | None, shadow: Shadow | None = None
+    app: FastAPI,
+    engine: Engine,
+    settings: ServerSettings,
+    keyring: Keyring | None,
+    shadow: Shadow | None = None,
+    traced: bool = False,
 ) -> None:
     """Put ours around the app: what guards it stands inside of vLLM's, which let browsers read and
     metrics count what is refused.
@@ -28,6 +35,7 @@ def add_middlewares(
         settings: the limits.
         keyring: who may ask; None lets anyone.
         shadow: asks the base model again; None where there is none.
+        traced: whether requests become spans.
     """
     inner: ASGIApp = app.router.middleware_stack
     if shadow is not None:
@@ -39,4 +47,9 @@ def add_middlewares(
     if keyring is not None:
         inner = Authentication(inner, keyring)
     app.router.middleware_stack = inner
-    app.middleware_stack = RequestId(app.middleware_stack or app.build_middleware_stack())
+    outer: ASGIApp = app.middleware_stack or app.build_middleware_stack()
+    if traced:
+        outer = Tracing(outer)
+    if settings.log_format == "json":
+        outer = RequestLog(outer)
+    app.middleware_stack = RequestId(outer)

@@ -14,6 +14,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from server.log import LogFormat
+
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "step-grpo"
 FILE_VARIABLE: Final = "STEPGRPO_SETTINGS"
 """Environment variable with the path of the settings file."""
@@ -34,6 +36,8 @@ class ServerSettings(BaseSettings):
     compare_url: HttpUrl | None = Field(
         None, description="Another OpenAI-compatible server that the web page shows side by side with this one."
     )
+
+    log_format: LogFormat = Field("text", description="text, or json: one object a line, and a line for each request.")
 
     api_keys_file: Path | None = Field(
         None, description="YAML file of API keys, read again when it changes. Without it anyone may ask."
