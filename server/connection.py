@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.errors import openai_error
 
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+LINGER_SECONDS: Final = 2.0
+"""How long a client may go on sending a head that was refused; a connection closed at once would lose it the answer."""
 
 
 class Connection(HttpToolsProtocol):
@@ -27,6 +29,7 @@ class Connection(HttpToolsProtocol):
     _head = 0  # bytes of the present head that are parsed
     _unparsed = 0  # bytes that came without ending the present head
     _in_head = False
+    _refused = False
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -69,6 +72,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes, and give up on a head that has become too large without coming to its end."""
+        if self._refused:
+            return
         began_in_head = self._in_head
         super().data_received(data)
         if began_in_head and self._in_head and not self.transport.is_closing():
@@ -77,7 +82,7 @@ class Connection(HttpToolsProtocol):
                 self.send_400_response("")
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request, or too large a one, and close."""
+        """Answer what is no request, or has too large a head, and close."""
         if max(self._head, self._unparsed) <= self.max_head_bytes:
             super().send_400_response(msg)
             return
@@ -86,7 +91,10 @@ class Connection(HttpToolsProtocol):
         body = json.dumps(openai_error(431, {"error": {"message": message}}, "")).encode()
         headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.transport.write(TOO_LARGE + headers + body)
-        self.transport.close()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._refused = True
+        self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def pause_writing(self) -> None:
         """Wait for the client to read on."""

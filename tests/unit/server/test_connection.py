@@ -114,6 +114,17 @@ async def test_a_head_without_an_end_is_given_up(line):
         assert (await answer)[0] in (400, 431)
 
 
+async def test_a_client_gets_to_read_why_its_head_was_refused_while_it_still_sends():
+    async with served() as connect:
+        reader, writer = await connect()
+        writer.write(b"GET / HTTP/1.1\r\nx: ")
+        for _ in range(20):
+            writer.write(b"y" * 10_000)
+            await asyncio.sleep(0.005)
+        assert (await answer_of(reader))[0] == 431
+        assert await reader.read() == b""
+
+
 async def test_what_is_no_http_is_a_400():
     async with served() as connect:
         reader, writer = await connect()

@@ -92,3 +92,10 @@ def test_every_setting_has_a_flag():
     output = CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["serve", "--help"]).output
     for name in ServerSettings.model_fields.keys() - {"checkpoint"}:
         assert f"--{name.replace('_', '-')} " in output
+
+
+def test_a_secret_is_not_shown(monkeypatch):
+    monkeypatch.setenv("STEPGRPO_SHADOW_API_KEY", "sk-very-secret")
+    settings = load_settings({})
+    assert settings.shadow_api_key.get_secret_value() == "sk-very-secret"
+    assert "sk-very-secret" not in as_yaml(settings) + repr(settings)
