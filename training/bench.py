@@ -1,4 +1,4 @@
-"""``stepgrpo bench train`` and ``stepgrpo bench methods``."""
+"""``stepgrpo bench train``, ``stepgrpo bench pruning`` and ``stepgrpo bench methods``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ def train(
     recipe: RecipeName = "quickstart",
     base: Annotated[Path, typer.Option(help="Checkpoint to start from.")] = Path("checkpoints/base"),
     output: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("runs/bench"),
-    samples: Annotated[int, typer.Option(min=1, help="Completions a step.")] = 256,
+    samples: Annotated[int, typer.Option(min=1, help="Completions a step.")] = 128,
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
     overrides: Overrides = None,
 ) -> None:
@@ -40,6 +40,30 @@ def train(
         from training.step_bench import bench_step
 
         found = bench_step(loaded, base, output, samples=samples, rounds=rounds)
+    console.print(Markdown(found.as_markdown()))
+    console.print(f"written to {output}")
+
+
+@bench.command()
+def pruning(
+    recipe: RecipeName = "quickstart",
+    base: Annotated[Path, typer.Option(help="Checkpoint to start from.")] = Path("checkpoints/base"),
+    output: Annotated[Path, typer.Option(help="Folder for checkpoints and figures.")] = Path("runs/pruning"),
+    steps: Annotated[int, typer.Option(min=1, help="Steps a run.")] = 8,
+    questions: Annotated[int, typer.Option(min=1, help="Held-out questions.")] = 500,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each kind.")] = 1,
+    overrides: Overrides = None,
+) -> None:
+    """Train with and without pruning, and compare what was trained on, accuracy and savings.
+
+    stepgrpo bench pruning quickstart --base checkpoints/base
+    """
+    loaded = read_recipe(recipe, overrides or ())
+    with clear_errors():
+        from training.pruning_bench import bench_pruning
+
+        with progress() as on_stage:
+            found = bench_pruning(loaded, base, output, on_stage, steps=steps, questions=questions, seeds=seeds)
     console.print(Markdown(found.as_markdown()))
     console.print(f"written to {output}")
 
