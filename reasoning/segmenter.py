@@ -19,7 +19,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from reasoning.markers import DEFAULT_MARKERS, checked_markers, marker_pattern
 from reasoning.trace import Exit, ExitReason, Step, Trace
@@ -34,6 +35,22 @@ class _Phase(Enum):
     BEFORE = auto()
     INSIDE = auto()
     AFTER = auto()
+
+
+class _Suspects(NamedTuple):
+    """First characters of what may happen in a text.
+
+    Attributes:
+        initials: of markers.
+        opening: of the opening tag.
+        inside: of the closing tag and markers.
+        before: of both tags and markers.
+    """
+
+    initials: re.Pattern[str]
+    opening: re.Pattern[str]
+    inside: re.Pattern[str]
+    before: re.Pattern[str]
 
 
 class Segmenter:
@@ -67,8 +84,7 @@ class Segmenter:
         "_pieces",
         "_starts",
         "_suspect",
-        "_suspect_before",
-        "_suspect_inside",
+        "_suspects",
         "_tag_start",
         "_tokens",
     )
@@ -87,11 +103,9 @@ class Segmenter:
         self._markers = checked_markers(markers)
         self._pattern = marker_pattern(self._markers)
         self._longest = len(self._markers[0]) if self._markers else 0
-        initials = [marker[0] for marker in self._markers]
-        self._initials = _any_of(initials)
-        self._suspect_inside = _any_of([self._close[0], *initials]).search
-        self._suspect_before = _any_of([self._open[0], self._close[0], *initials]).search
-        self._suspect = _SOMETHING.search if implied else _any_of([self._open[0]]).search
+        self._suspects = _suspects_of(self._markers, think)
+        self._initials = self._suspects.initials
+        self._suspect = _SOMETHING.search if implied else self._suspects.opening.search
 
         self._phase = _Phase.BEFORE
         self._implied = implied
@@ -263,7 +277,8 @@ class Segmenter:
 
     def _begin_first(self, marker: str | None) -> None:
         self._cuts.append((self._block_start, marker))
-        self._suspect = self._suspect_inside if self._phase is _Phase.INSIDE else self._suspect_before
+        inside = self._phase is _Phase.INSIDE
+        self._suspect = (self._suspects.inside if inside else self._suspects.before).search
 
     def _undecided(self, window: str, cursor: int, limit: int) -> int:
         """Where the first marker may stand that what follows ``limit`` could complete, prolong or spoil."""
@@ -299,6 +314,17 @@ def parse_trace(
     segmenter = Segmenter(markers, think, inside)
     segmenter.feed(text, tokens)
     return segmenter.close(finish_reason)
+
+
+@lru_cache(maxsize=64)
+def _suspects_of(markers: tuple[str, ...], think: tuple[str, str]) -> _Suspects:
+    initials, (opening, closing) = [marker[0] for marker in markers], (tag[0] for tag in think)
+    return _Suspects(
+        initials=_any_of(initials),
+        opening=_any_of([opening]),
+        inside=_any_of([closing, *initials]),
+        before=_any_of([opening, closing, *initials]),
+    )
 
 
 def _any_of(characters: Iterable[str]) -> re.Pattern[str]:

@@ -8,7 +8,6 @@ from typing import Any
 from fastapi import FastAPI
 
 from server import vllm_compat as vllm
-from server.accounting import AccountedEngine
 from server.assembly import metered_engine, report_in_responses
 from server.checkpoint import ServedCheckpoint
 from server.connection import connection_with
@@ -105,7 +104,7 @@ async def application(
         raise vllm.ServerError(str(error)) from error
     async with vllm.started_engine(arguments) as engine:
         metered = metered_engine(engine, arguments.served_model_name[0], checkpoint, ExitLimits.of(settings))
-        app = await vllm.build_app(arguments, AccountedEngine(metered))
+        app = await vllm.build_app(arguments, metered)
         extend(app, metered)
         app.include_router(web_routes(WebPage(markers=checkpoint.markers, compare_url=settings.compare_url)))
         async with shadowing(settings, metered.meter, metered) as shadow:

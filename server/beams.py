@@ -32,6 +32,6 @@ def with_metered_beams(search: BeamSearch, meter: Meter) -> BeamSearch:
     ) -> AsyncGenerator[Any, None]:
         outputs = search(prompt, request_id, params, lora_request, **options)
         sampling = BeamSampling(params.beam_width, params.skip_special_tokens)
-        return metered(outputs, meter.open(sampling, lora_request))
+        return metered(outputs, meter.open(sampling, lora_request, charged=False))  # its steps were
 
     return searching

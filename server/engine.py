@@ -5,6 +5,8 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from server.accounting import accounted
+from server.exchange import current_exchange
 from server.metering import Meter, RequestMeter
 
 logger = logging.getLogger(__name__)
@@ -32,11 +34,12 @@ class MeteredEngine:
     def generate(self, prompt: Any, sampling_params: Any, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
         """Pass the engine's outputs on, each metered first.
 
-        Requests that ask for no text are left alone: they are the single steps of a beam search, not answers.
+        Requests that ask for no text are only charged: they are the single steps of a beam search, not answers.
         """
         outputs = self._engine.generate(prompt, sampling_params, *args, **options)
         if not sampling_params.detokenize:
-            return outputs  # type: ignore[no-any-return]
+            exchange = current_exchange()
+            return outputs if exchange is None else accounted(outputs, exchange)
         return metered(outputs, self.meter.open(sampling_params, options.get("lora_request")))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from reasoning import Segmenter, Trace
-from server.choice import Choice
+from server.choice import LAG, Choice
 from server.exchange import current_exchange
 from server.metrics import EfficiencyMetrics
 from server.models import Adapter, ServedModel, model_of_adapter
@@ -63,9 +63,15 @@ class Meter:
         self._models: dict[str, ServedModel] = {}
         self._add(base)
 
-    def open(self, sampling: Any, adapter: Adapter | None = None) -> "RequestMeter":
-        """Start metering a request with vLLM's ``SamplingParams``; ``adapter`` is the one that it asked for, if any."""
-        return RequestMeter(self, self.model(adapter), sampling)
+    def open(self, sampling: Any, adapter: Adapter | None = None, charged: bool = True) -> "RequestMeter":
+        """Start metering a request.
+
+        Args:
+            sampling: vLLM's ``SamplingParams``.
+            adapter: the one that it asked for, if any.
+            charged: whether its tokens count to the exchange; they do not where they have been counted before.
+        """
+        return RequestMeter(self, self.model(adapter), sampling, charged)
 
     def model(self, adapter: Adapter | None = None) -> ServedModel:
         """The served model that a request asks for."""
@@ -84,7 +90,7 @@ class Meter:
 class RequestMeter:
     """Meters the choices of one engine request. Made where the request is made, so that it finds its response."""
 
-    def __init__(self, meter: Meter, model: ServedModel, sampling: Any) -> None:
+    def __init__(self, meter: Meter, model: ServedModel, sampling: Any, charged: bool) -> None:
         self._meter = meter
         self._model = model
         self._unfinished = set(range(sampling.n))
@@ -100,6 +106,8 @@ class RequestMeter:
         self._exchange = current_exchange()
         if self._exchange is not None:
             self._exchange.model = model.name
+        self._charged = self._exchange if charged else None
+        self._uncharged = 0
 
     @property
     def started(self) -> bool:
@@ -116,11 +124,18 @@ class RequestMeter:
             if part.finish_reason is not None or len(part.token_ids) > BATCH or part.index not in self._choices:
                 return self._feed(output)
         for part in output.outputs:
+            self._uncharged += len(part.token_ids)
             if part.index in self._unfinished:
                 self._choices[part.index].feed(part.token_ids, part.text)
+        if self._uncharged >= LAG:
+            self._charge()
         return None
 
     async def _feed(self, output: RequestOutput) -> None:
+        if self._charged is not None and not self._choices:
+            self._charged.prompted(len(output.prompt_token_ids or ()))
+        self._uncharged += sum(len(part.token_ids) for part in output.outputs)
+        self._charge()
         for part in output.outputs:
             if part.index not in self._unfinished:
                 continue
@@ -139,6 +154,7 @@ class RequestMeter:
 
     def close(self) -> None:
         """End the request: choices that did not finish were aborted. May be called again."""
+        self._charge()
         for index in sorted(self._unfinished):
             self._abort(index)
 
@@ -187,6 +203,11 @@ class RequestMeter:
         self._meter.summary.aborted(self._model.name)
         if self._exchange is not None:
             self._exchange.aborted += 1
+
+    def _charge(self) -> None:
+        if self._charged is not None and self._uncharged:
+            self._charged.sampled(self._uncharged)
+        self._uncharged = 0
 
     def _count(self) -> None:
         if not self._counted:

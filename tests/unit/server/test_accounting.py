@@ -1,6 +1,6 @@
 import pytest
 
-from server.accounting import AccountedEngine
+from server.beams import with_metered_beams
 from server.exchange import Exchange, exchanging
 
 
@@ -12,34 +12,59 @@ class Spent:
         self.tokens.append(tokens)
 
 
-async def test_tokens_are_charged_as_they_come(bench):
-    bench.script.outputs = [bench.output((0, "a b", None), (1, "c", None)), bench.output((0, " d", "stop"))]
-    engine = AccountedEngine(bench.engine)
+@pytest.mark.parametrize("detokenize", [True, False])
+async def test_tokens_are_charged_as_they_come(bench, detokenize):
+    sampling = bench.sampling(n=2, detokenize=detokenize)
     with exchanging(Exchange("id", budget=Spent())) as exchange:
-        outputs = [output async for output in engine.generate("prompt", bench.sampling(n=2), "id")]
-    assert outputs == bench.script.outputs
+        outputs = await bench.run(
+            bench.output((0, "a b", None), (1, "c", None)), bench.output((0, " d", "stop")), sampling=sampling
+        )
     prompt = len(outputs[0].prompt_token_ids)
     assert (exchange.prompt_tokens, exchange.completion_tokens) == (prompt, 4)
     assert exchange.budget.tokens == [prompt, 3, 1]
 
 
-async def test_what_was_sampled_before_an_abort_is_charged_and_the_engine_told(bench):
-    bench.script.outputs = [bench.output((0, "a b", None)), bench.output((0, " c", None))]
+async def test_a_long_stream_is_charged_before_its_end(bench):
+    bench.script.outputs = [bench.output((0, " a", None)) for _ in range(100)]
     with exchanging(Exchange("id")) as exchange:
-        outputs = AccountedEngine(bench.engine).generate("prompt", bench.sampling(), "id")
+        stream = bench.engine.generate("prompt", bench.sampling(), "id")
+        for _ in range(99):
+            await anext(stream)
+        assert 99 - exchange.completion_tokens < 50
+        await stream.aclose()
+    assert exchange.completion_tokens == 99
+
+
+async def test_what_was_sampled_before_an_abort_is_charged_and_the_engine_told(bench):
+    bench.script.outputs = [
+        bench.output((0, "a b", None)),
+        bench.output((0, " c", None)),
+        bench.output((0, " d", None)),
+    ]
+    with exchanging(Exchange("id")) as exchange:
+        outputs = bench.engine.generate("prompt", bench.sampling(), "id")
+        await anext(outputs)
         await anext(outputs)
         await outputs.aclose()
-    assert exchange.completion_tokens == 2
+    assert exchange.completion_tokens == 3
     assert bench.script.closed == 1
     assert bench.exits() == {"abort": 1}
 
 
-async def test_an_error_passes(bench):
-    bench.script.outputs = [ValueError("too long")]
+async def test_a_refused_request_is_not_charged(bench):
     with exchanging(Exchange("id")) as exchange, pytest.raises(ValueError, match="too long"):
-        await anext(AccountedEngine(bench.engine).generate("prompt", bench.sampling(), "id"))
+        await bench.run(ValueError("too long"))
     assert exchange.completion_tokens == 0
 
 
-def test_everything_else_is_the_engines(bench):
-    assert AccountedEngine(bench.engine).errored is False
+async def test_a_beam_search_is_charged_by_its_steps_alone(bench):
+    async def search(prompt, request_id, params, lora_request=None):
+        bench.script.outputs = [bench.output((0, "a", "length"))]
+        async for output in bench.engine.generate("prompt", bench.sampling(detokenize=False), "step"):
+            yield output
+
+    beams = bench.sampling(beam_width=1)
+    with exchanging(Exchange("id")) as exchange:
+        outputs = [output async for output in with_metered_beams(search, bench.meter)("prompt", "id", beams)]
+    assert exchange.completion_tokens == 1 == len(outputs)
+    assert bench.exits() == {"none": 1}

@@ -26,7 +26,7 @@ def test_savings_may_be_negative():
 
 
 def test_the_baseline_comes_from_the_card(card):
-    assert baseline_of(card()) == Baseline("calibrated", 0.32, 200.0)
+    assert baseline_of(card()) == Baseline("calibrated", 0.32, 200.0, (0.3, 0.34))
     assert baseline_of(card(calibration=None)) == Baseline()
     assert baseline_of(None) == Baseline()
 

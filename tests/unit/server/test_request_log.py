@@ -9,7 +9,6 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from server.accounting import AccountedEngine
 from server.exchange import current_exchange
 from server.request_id import RequestId
 from server.request_log import RequestLog
@@ -22,7 +21,7 @@ def ask(bench, caplog):
 
     async def generate():
         bench.script.outputs = [bench.output((0, "<think>secret</think> b", "stop"))]
-        engine = AccountedEngine(bench.engine)
+        engine = bench.engine
         return [output async for output in engine.generate("prompt", bench.sampling(), "id")]
 
     async def whole(request):

@@ -10,7 +10,6 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from server.accounting import AccountedEngine
 from server.request_id import RequestId
 from server.tracing import Tracing
 
@@ -38,7 +37,7 @@ class Traced:
                     (0, "<think>a. Wait, b.</think> c", "stop"), (1, "d e", "length"), prompt="<|im_start|>assistant\n"
                 )
             ]
-            engine = AccountedEngine(self.bench.engine)
+            engine = self.bench.engine
             assert [output async for output in engine.generate("prompt", self.bench.sampling(n=2), "id")]
         return JSONResponse({}, self.status)
 
