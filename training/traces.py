@@ -18,8 +18,9 @@ CONFUSED = {"*": "+", "/": "-"}
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How often the written traces go wrong, check and overthink (all probabilities)."""
+    """How the written traces read a chain, and how often (all probabilities) they go wrong, check and overthink."""
 
+    first_pass_span: int = FIRST_PASS_SPAN
     first_pass_slip: float = 0.15
     check_slip: float = 0.03
     false_accept: float = 0.05
@@ -28,8 +29,16 @@ class Habits:
     redundant: tuple[float, ...] = (0.15, 0.2, 0.25, 0.2, 0.2)
 
 
-DRILL = Habits(first_pass_slip=0, check_slip=0, false_accept=0, false_reject=0, overlook=0, redundant=(1.0,))
-"""Plain solutions: every step is right and needed."""
+DRILL = Habits(
+    first_pass_span=len(MONTHS),
+    first_pass_slip=0,
+    check_slip=0,
+    false_accept=0,
+    false_reject=0,
+    overlook=0,
+    redundant=(1.0,),
+)
+"""Plain solutions: a chain is read whole at once; every step is right and needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ def answer_text(answer: str) -> str:
 
 
 def _write_chain(problem: Problem, rng: random.Random, habits: Habits) -> WrittenTrace:
-    first, belief = _chain_pass(problem, problem.operations[:FIRST_PASS_SPAN], rng, habits.first_pass_slip)
+    first, belief = _chain_pass(problem, problem.operations[: habits.first_pass_span], rng, habits.first_pass_slip)
     steps, beliefs = [f"{first}. So {belief}."], [belief]
     redundant = rng.choices(range(len(habits.redundant)), habits.redundant)[0]
     while redundant > 0 if belief == problem.answer else rng.random() >= habits.overlook:
