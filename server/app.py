@@ -60,7 +60,6 @@ def vllm_defaults(settings: ServerSettings, checkpoint: ServedCheckpoint) -> dic
         "shutdown_timeout": SHUTDOWN_SECONDS,
         "disable_uvicorn_access_log": True,
         "uvicorn_log_level": "warning",
-        "middleware": ["server.errors.OpenAIErrors"],
     }
 
 

@@ -7,6 +7,7 @@ from server.admission import Admission, Engine
 from server.authentication import Authentication
 from server.body_limit import BodyLimit
 from server.deadline import Deadline
+from server.errors import OpenAIErrors
 from server.keys import Keyring
 from server.limits import KeyLimits
 from server.request_id import RequestId
@@ -47,7 +48,7 @@ def add_middlewares(
     if keyring is not None:
         inner = Authentication(inner, keyring)
     app.router.middleware_stack = inner
-    outer: ASGIApp = app.middleware_stack or app.build_middleware_stack()
+    outer: ASGIApp = OpenAIErrors(app.middleware_stack or app.build_middleware_stack())
     if traced:
         outer = Tracing(outer)
     if settings.log_format == "json":

@@ -100,8 +100,6 @@ def test_our_defaults_are_options_of_vllm(parse):
     assert (arguments.port, arguments.shutdown_timeout, arguments.max_model_len) == (9, 30, 64)
     assert arguments.served_model_name == ["a", "b"]
     assert (arguments.reasoning_parser, arguments.dtype) == ("qwen3", "float32")
-    assert arguments.middleware == ["server.errors.OpenAIErrors"]
-    assert parse("--middleware", "a.B").middleware == ["server.errors.OpenAIErrors", "a.B"]
 
 
 def test_the_defaults_are_private_and_safe(parse):
