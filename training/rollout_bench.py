@@ -1,9 +1,10 @@
 """Sampling the same prompts in several ways, timed round by round."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -27,9 +28,13 @@ TRANSFORMERS, GENERATE = "plain, our transformers engine", "plain, transformers'
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One round of one way of sampling; ``longest`` is in tokens, ``probe_share`` of the time."""
+    """One round of one way of sampling; ``longest`` is in tokens, ``probe_share`` of the time.
+
+    ``engine_steps`` counts batches that went through the model, where an engine tells.
+    """
 
     seconds: float
+    engine_steps: int
     samples: int
     tokens: int
     longest: int
@@ -49,6 +54,22 @@ def clock() -> float:
     return time.process_time()
 
 
+class Counted:
+    """An engine that counts its steps."""
+
+    def __init__(self, engine: Sampler) -> None:
+        self._engine = engine
+        self.steps = 0
+
+    def step(self) -> Iterable[tuple[str, Completion]]:
+        """As the engine."""
+        self.steps += 1
+        return self._engine.step()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
 def time_rollouts(
     recipe: Recipe, base: Path, engine: Sampler, *, samples: int, rounds: int
 ) -> dict[str, tuple[Timing, ...]]:
@@ -57,16 +78,17 @@ def time_rollouts(
     asked = take_questions(recipe.data, recipe.seed, samples, fits_prompt(tokenizer, recipe))
     prompts = [chat_tokens(tokenizer, row.question) for row in asked]
     usual = Sampling(recipe.rollout.temperature, recipe.rollout.top_p)
-    context = RolloutContext(engine, tokenizer, exit_policy(recipe), usual)
+    counted: Any = Counted(engine)
+    context = RolloutContext(counted, tokenizer, exit_policy(recipe), usual)
     tailed = replace(context, sampling=replace(usual, temperature=LONG_TAIL))
     slow = replace(context, engine=open_engine(recipe.overridden({"rollout.engine": "transformers"}), base))
     model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, recipe.model.dtype)).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     ways: dict[str, Callable[[], list[Rollout]]] = {
         TRUNCATED: lambda: truncated_rollouts(context, prompts),
-        LOCK_STEP: lambda: truncated_rollouts(replace(context, engine=LockStep(engine)), prompts),
+        LOCK_STEP: lambda: truncated_rollouts(replace(context, engine=LockStep(counted)), prompts),
         TRUNCATED_TAIL: lambda: truncated_rollouts(tailed, prompts),
-        LOCK_STEP_TAIL: lambda: truncated_rollouts(replace(tailed, engine=LockStep(engine)), prompts),
+        LOCK_STEP_TAIL: lambda: truncated_rollouts(replace(tailed, engine=LockStep(counted)), prompts),
         PLAIN: lambda: plain_rollouts(context, prompts),
         TRANSFORMERS: lambda: plain_rollouts(slow, prompts),
         GENERATE: lambda: _generated(model, context, prompts),
@@ -76,17 +98,18 @@ def time_rollouts(
     for turn in range(rounds):
         for name, way in ways.items():
             torch.manual_seed(recipe.seed + turn)
-            found[name].append(_timed(way))
+            found[name].append(_timed(way, counted))
     return {name: tuple(timings) for name, timings in found.items()}
 
 
-def _timed(way: Callable[[], list[Rollout]]) -> Timing:
+def _timed(way: Callable[[], list[Rollout]], counted: Counted) -> Timing:
+    before = counted.steps
     started, begun = clock(), time.perf_counter()
     rollouts = way()
     seconds, elapsed = clock() - started, time.perf_counter() - begun
     lengths = [len(rollout.completion_ids) for rollout in rollouts]
     probes = sum(rollout.probe_seconds for rollout in rollouts) / elapsed
-    return Timing(seconds, len(rollouts), sum(lengths), max(lengths), probes)
+    return Timing(seconds, counted.steps - before, len(rollouts), sum(lengths), max(lengths), probes)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

@@ -57,8 +57,8 @@ class StepBench:
         for name, timings in self.rollouts.items():
             one = sorted(timings, key=lambda timing: timing.seconds)[len(timings) // 2]
             lines.append(
-                f"| {name} | {one.seconds:.2f} | {one.tokens:,} | {one.longest} | {one.tokens_per_second:,.0f}"
-                f" | {one.probe_share:.1%} |"
+                f"| {name} | {one.seconds:.2f} | {one.engine_steps or '-'} | {one.tokens:,} | {one.longest}"
+                f" | {one.tokens_per_second:,.0f} | {one.probe_share:.1%} |"
             )
         return "\n".join([*lines, ""])
 
@@ -103,11 +103,17 @@ def _figures(
         pairs = zip(rollouts[slow], rollouts[fast], strict=True)
         return tuple(one.seconds / other.seconds for one, other in pairs)
 
+    def steps(slow: str, fast: str) -> tuple[float, ...]:
+        pairs = zip(rollouts[slow], rollouts[fast], strict=True)
+        return tuple(one.engine_steps / other.engine_steps for one, other in pairs)
+
     speeds = zip(rollouts[PLAIN], rollouts[GENERATE], strict=True)
     usual, tailed = ratios(LOCK_STEP, TRUNCATED), ratios(LOCK_STEP_TAIL, TRUNCATED_TAIL)
     return (
         Figure("samples/s against lock-step rounds", usual, "at least", 1.5),
         Figure("the same, long-tailed lengths", tailed, "at least", median(usual)),
+        Figure("engine steps of lock-step rounds against ours", steps(LOCK_STEP, TRUNCATED), "at least", 1.5),
+        Figure("the same, long-tailed lengths", steps(LOCK_STEP_TAIL, TRUNCATED_TAIL), "at least", 1.5),
         Figure("share of trial answers in rollout time", _probe_shares(rollouts), "at most", 0.15),
         Figure("time of a plain step against TRL's stock step", _each(ours, stock), "at most", 1.2),
         Figure(
