@@ -140,7 +140,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that all tests share; the last of them stops it."""
     log = tmp_path_factory.mktemp("server") / "log"
-    server = start_server(checkpoint, log, "--allowed-origins", '["*"]')  # for pages of other servers
+    origins = ("--allowed-origins", '["*"]')  # for pages of other servers
+    server = start_server(checkpoint, log, *origins, "--enable-auto-tool-choice", "--tool-call-parser", "hermes")
     yield server
     stop_server(server)
 
