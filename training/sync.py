@@ -1,6 +1,6 @@
 """Weight synchronisation from the trainer to the rollout engine, and the guard that proves it worked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,12 +40,33 @@ def synchronise(
     return difference
 
 
+class Gathered(Mapping[str, torch.Tensor]):
+    """Tensors that are gathered from their shards (FSDP2) as they are read, one at a time.
+
+    Every process must read the same ones in the same order.
+    """
+
+    def __init__(self, tensors: Mapping[str, Any]) -> None:
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        tensor = self._tensors[name]
+        whole: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        return whole
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
 @contextmanager
-def whole_weights(model: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
+def whole_weights(model: nn.Module) -> Iterator[Gathered]:
     """The weights as an ordinary checkpoint of the architecture names them.
 
-    Wrappers of several processes are taken off, sharded tensors (FSDP2) are gathered on every process, and LoRA
-    adapters are merged for as long as the context is open.
+    Wrappers of several processes are taken off, shards are gathered, and LoRA adapters are merged for as long as the
+    context is open.
     """
     bare: Any = getattr(model, "module", model)
     adapted = hasattr(bare, "merge_adapter")
@@ -53,11 +74,7 @@ def whole_weights(model: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
         bare.merge_adapter()
     try:
         state = bare.state_dict()
-        yield {
-            _plain_name(name): tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-            for name, tensor in state.items()
-            if ".lora_" not in name
-        }
+        yield Gathered({_plain_name(name): tensor for name, tensor in state.items() if ".lora_" not in name})
     finally:
         if adapted:
             bare.unmerge_adapter()
