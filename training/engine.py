@@ -43,9 +43,10 @@ class Engine:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         from vllm import EngineArgs, LLMEngine
 
+        on_gpu = torch.cuda.is_available()
         arguments = EngineArgs(
             model=str(folder),
-            dtype="float32" if not torch.cuda.is_available() else "auto",
+            dtype="auto" if on_gpu else "float32",
             max_model_len=max_model_len,
             max_num_seqs=max_sequences,
             max_num_batched_tokens=max(max_model_len, 8192),
@@ -53,6 +54,7 @@ class Engine:
             gpu_memory_utilization=gpu_memory,
             enforce_eager=True,
             enable_prefix_caching=True,
+            block_size=None if on_gpu else 32,  # the CPU's default of 128 caches next to nothing of short paths
             disable_log_stats=True,
             trust_remote_code=False,
         )
