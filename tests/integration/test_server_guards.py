@@ -13,7 +13,6 @@ import psutil
 import pytest
 from programs import program
 from real_server import start_server, stop_server
-from scripted_server import ScriptedServer
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +29,7 @@ KEYS = """\
 class Guarded:
     """The server, and clients of its that trust its certificate."""
 
-    def __init__(self, folder, checkpoint, base):
+    def __init__(self, folder, checkpoint):
         self.keys = folder / "keys.yaml"
         self.keys.write_text(KEYS)
         key, self.certificate = folder / "key.pem", folder / "certificate.pem"
@@ -47,8 +46,6 @@ class Guarded:
         subprocess.run([*command, "-keyout", key, "-out", self.certificate], check=True, capture_output=True)
         options = ["--ssl-keyfile", str(key), "--ssl-certfile", str(self.certificate), "--max-body-bytes", "20000"]
         options += ["--api-keys-file", str(self.keys), "--request-timeout", "4", "--max-queue", "3"]
-        options += ["--shadow-url", base.url, "--shadow-share", "1", "--shadow-max-busy", "0", "--client-timeout", "2"]
-        self.base = base
         self.server = start_server(checkpoint, folder / "log", *options)
 
     def client(self, key=None, **headers):
@@ -73,11 +70,9 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def guarded(checkpoint, tmp_path_factory):
-    with ScriptedServer().running() as base:
-        base.refusal = (200, {"usage": {"completion_tokens": 400}}, {})
-        guarded = Guarded(tmp_path_factory.mktemp("guarded"), checkpoint, base)
-        yield guarded
-        stop_server(guarded.server)
+    guarded = Guarded(tmp_path_factory.mktemp("guarded"), checkpoint)
+    yield guarded
+    stop_server(guarded.server)
 
 
 def test_only_tls_is_spoken(guarded):
@@ -208,35 +203,6 @@ def _settles(guarded):
                 return True
             time.sleep(0.2)
     return False
-
-
-def _shadowed(guarded):
-    """What was compared: pairs, their tokens, and how often none was made."""
-    with guarded.client("key-of-alice") as client:
-        (model,) = client.get("/v1/efficiency").json()["data"]
-        skipped = f'stepgrpo_shadow_requests_total{{model_name="{guarded.server.model}",outcome="skipped"}} '
-        (line,) = [line for line in client.get("/metrics").text.splitlines() if line.startswith(skipped)]
-    pairs = model["savings"].get("shadow", {"answers": 0, "actual_tokens": 0, "baseline_tokens": 0})
-    return pairs["answers"], pairs["actual_tokens"], pairs["baseline_tokens"], float(line.split()[-1])
-
-
-def test_answers_are_compared_with_those_of_the_base_model_while_the_engine_is_idle(guarded):
-    assert _settles(guarded)
-    guarded.base.asked.clear()
-    before = _shadowed(guarded)
-    tokens = guarded.ask(stream=False, reasoning_efficiency=False).json()["usage"]["completion_tokens"]
-    deadline = time.monotonic() + 10
-    while _shadowed(guarded)[0] == before[0] and time.monotonic() < deadline:
-        time.sleep(0.1)
-    gained = [after - early for after, early in zip(_shadowed(guarded), before, strict=True)]
-    assert gained == [1, tokens, 400, 0]
-    ((headers, asked),) = guarded.base.asked
-    assert asked == {"model": "scripted", "messages": QUESTION, "max_tokens": 20}
-    assert "key-of-alice" not in str(headers)
-    with in_flight(guarded, 1, "key-of-alice"):
-        assert guarded.ask().status_code == 200
-        assert _shadowed(guarded)[3] == before[3] + 1
-    assert len(guarded.base.asked) == 1
 
 
 def test_other_origins_may_not_ask(guarded):
