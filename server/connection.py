@@ -29,6 +29,8 @@ class Connection(HttpToolsProtocol):
     _head = 0  # bytes of the present head that are parsed
     _unparsed = 0  # bytes that came without ending the present head
     _in_head = False
+    _in_message = False
+    _begun = 0  # messages that began in the present bytes
     _refused = False
     _timer: asyncio.TimerHandle | None = None
 
@@ -46,6 +48,8 @@ class Connection(HttpToolsProtocol):
         """Wait for a head."""
         super().on_message_begin()
         self._in_head, self._head, self._unparsed = True, 0, 0
+        self._in_message = True
+        self._begun += 1
         self._close_later()
 
     def on_url(self, url: bytes) -> None:
@@ -70,13 +74,19 @@ class Connection(HttpToolsProtocol):
             raise httptools.HttpParserError("the head is too large")
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """End the request."""
+        super().on_message_complete()
+        self._in_message = False
+
     def data_received(self, data: bytes) -> None:
         """Take in bytes, and give up on a head that has become too large without coming to its end."""
         if self._refused:
             return
-        began_in_head = self._in_head
+        in_head, between, self._begun = self._in_head, not self._in_message, 0
         super().data_received(data)
-        if began_in_head and self._in_head and not self.transport.is_closing():
+        of_one_head = self._in_head and (in_head or between) and self._begun == (0 if in_head else 1)
+        if of_one_head and not self.transport.is_closing():
             self._unparsed += len(data)
             if self._unparsed > self.max_head_bytes:
                 self.send_400_response("")

@@ -8,8 +8,11 @@ status and message as they are.
 import json
 import re
 from collections.abc import Awaitable
+from traceback import walk_tb
 from typing import Any
 
+from fastapi import HTTPException
+from fastapi.dependencies.utils import request_body_to_args
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -74,6 +77,34 @@ class OpenAIErrors:
                     await send({"type": "http.response.body", "body": body})
 
         await self._app(scope, receive, forward)
+
+
+class UnreadableBodies:
+    """Middleware that refuses, with 400, bodies that make a validator of vLLM's stumble.
+
+    Its validators take some fields apart before their types are checked, and raise what is no validation error.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything through.
+
+        Raises:
+            HTTPException: the body cannot be read.
+        """
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:
+            if not _while_the_body_was_read(error):
+                raise
+            found = f"A field of the request has a value of the wrong type ({type(error).__name__}: {error})."
+            raise HTTPException(400, found) from error
+
+
+def _while_the_body_was_read(error: Exception) -> bool:
+    return any(frame.f_code is request_body_to_args.__code__ for frame, _ in walk_tb(error.__traceback__))
 
 
 def _is_json_error(start: Message) -> bool:

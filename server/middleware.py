@@ -7,7 +7,7 @@ from server.admission import Admission, Engine
 from server.authentication import Authentication
 from server.body_limit import BodyLimit
 from server.deadline import Deadline
-from server.errors import OpenAIErrors
+from server.errors import OpenAIErrors, UnreadableBodies
 from server.keys import Keyring
 from server.limits import KeyLimits
 from server.request_id import RequestId
@@ -38,7 +38,7 @@ def add_middlewares(
         shadow: asks the base model again; None where there is none.
         traced: whether requests become spans.
     """
-    inner: ASGIApp = app.router.middleware_stack
+    inner: ASGIApp = UnreadableBodies(app.router.middleware_stack)
     if shadow is not None:
         inner = ShadowedRequests(inner, shadow)
     inner = Admission(inner, engine, settings.max_queue)

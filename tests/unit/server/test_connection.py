@@ -114,6 +114,18 @@ async def test_a_head_without_an_end_is_given_up(line):
         assert (await answer)[0] in (400, 431)
 
 
+async def test_a_head_without_an_end_is_given_up_though_it_came_at_once():
+    async with served() as connect:
+        reader, writer = await connect()
+        writer.write(request(body=b"y" * 3000) + b"GET / HTTP/1.1\r\nx: y\r\n")
+        assert (await answer_of(reader))[0] == 200
+        writer.write(b"\r\n")
+        assert (await answer_of(reader))[0] == 200
+        writer.write(b"GET / HTTP/1.1\r\nx: " + b"y" * 2000)
+        assert (await answer_of(reader))[0] == 431
+        writer.close()
+
+
 async def test_a_client_gets_to_read_why_its_head_was_refused_while_it_still_sends():
     async with served() as connect:
         reader, writer = await connect()

@@ -4,8 +4,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, model_validator
 
-from server.errors import OpenAIErrors, openai_error
+from server.errors import OpenAIErrors, UnreadableBodies, openai_error
 
 CHAT = "/v1/chat/completions"
 TOO_LONG = "This model's maximum context length is 2048 tokens. However, your prompt contains 2049."
@@ -97,3 +98,44 @@ async def test_unknown_routes_have_the_same_form(client):
 @pytest.mark.parametrize(("path", "body"), [("/text", "gone"), ("/broken", "{"), ("/good", json.dumps(error()))])
 async def test_everything_else_passes(client, path, body):
     assert (await client.get(path)).text.replace(" ", "") == body.replace(" ", "")
+
+
+class Stumbling(BaseModel):
+    """Takes a field apart before its type is checked, as some of vLLM's requests do."""
+
+    options: dict[str, int] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def stumble(cls, values):
+        values["options"].get("n")
+        return values
+
+
+@pytest.fixture
+async def stumbling():
+    app = FastAPI()
+    app.router.middleware_stack = UnreadableBodies(app.router.middleware_stack)
+
+    @app.post("/read")
+    async def read(body: Stumbling) -> str:
+        return "read"
+
+    @app.post("/work")
+    async def work(body: Stumbling) -> str:
+        raise AttributeError("of the work itself")
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        yield client
+
+
+async def test_a_body_that_makes_a_validator_stumble_is_refused(stumbling):
+    answer = await stumbling.post("/read", json={"options": 1})
+    assert answer.status_code == 400
+    assert "wrong type (AttributeError: 'int' object has no attribute 'get')" in answer.json()["detail"]
+    assert (await stumbling.post("/read", json={"options": {}})).json() == "read"
+
+
+async def test_an_error_of_the_work_itself_stays_one_of_the_server(stumbling):
+    with pytest.raises(AttributeError, match="work itself"):
+        await stumbling.post("/work", json={"options": {}})
