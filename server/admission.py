@@ -1,12 +1,15 @@
 """Whether the server takes on more work at all, decided before a request's body is read."""
 
+from collections.abc import Awaitable
 from typing import Final, Protocol
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.refusal import refusal
 
 RETRY_SECONDS: Final = {429: 1.0, 503: 5.0}
+
+DRAINING: Final = "The server is shutting down. Ask another instance, or again later."
 
 
 class Engine(Protocol):
@@ -32,18 +35,45 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let requests pass that the engine can take on."""
-        refused = self._refused() if scope["type"] == "http" and scope["method"] == "POST" else None
-        if refused is None:
+        if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
+        elif (refused := self._refused()) is not None:
+            await _refuse(*refused, scope, receive, send)
         else:
-            status, message = refused
-            await refusal(status, message, retry_after=RETRY_SECONDS[status])(scope, receive, send)
+            await self._pass_on(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass; one that the shutdown overtakes on its way to the engine is refused, too."""
+        started = overtaken = False
+
+        def forward(message: Message) -> Awaitable[None]:
+            nonlocal started, overtaken
+            if not started:
+                started = True
+                overtaken = message["status"] == 500 and self._engine.draining
+            return dropped() if overtaken else send(message)
+
+        async def dropped() -> None:
+            """Nothing of the app's own error is sent."""
+
+        try:
+            await self._app(scope, receive, forward)
+        except Exception:
+            if (started and not overtaken) or not self._engine.draining:
+                raise
+            overtaken = True
+        if overtaken:
+            await _refuse(503, DRAINING, scope, receive, send)
 
     def _refused(self) -> tuple[int, str] | None:
         if self._engine.draining:
-            return 503, "The server is shutting down. Ask another instance, or again later."
+            return 503, DRAINING
         if self._engine.errored:
             return 503, "The engine has died and the server is ending. Ask another instance, or again later."
         if self._engine.get_num_unfinished_requests() >= self._max_queue:
             return 429, f"The server is busy: {self._max_queue} requests are running or waiting. Ask again later."
         return None
+
+
+async def _refuse(status: int, message: str, scope: Scope, receive: Receive, send: Send) -> None:
+    await refusal(status, message, retry_after=RETRY_SECONDS[status])(scope, receive, send)

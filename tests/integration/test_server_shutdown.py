@@ -1,25 +1,104 @@
-"""Last of the server's tests, because it stops the server that they share."""
+"""Last of the tests of the shared server, because it stops it: SIGTERM, a restart and SIGKILL, all under load."""
 
+import asyncio
+import json
 import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
 
 import httpx
+import psutil
 import pytest
+from real_server import start_server, stop_server
 
 pytestmark = pytest.mark.integration
 
-QUESTION = [{"role": "user", "content": "How much is 12 plus 7?"}]
+CHAT = "/v1/chat/completions"
+CLIENTS = 12
+AWAY = (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError)
 
 
-def test_requests_in_flight_are_finished_after_sigterm(server):
-    stream = server.openai.chat.completions.create(
-        model=server.model, messages=QUESTION, max_tokens=800, stream=True, extra_body={"ignore_eos": True}
-    )
-    first = next(iter(stream))
+@dataclass
+class Load:
+    """Clients that ask without a pause, every second one for a stream, and ask again where nobody is there.
+
+    Attributes:
+        outcomes: ``answered``, ``refused`` (503), ``away`` (no connection), ``error`` (said so in the answer).
+        broken: answers that ended without a word.
+    """
+
+    url: str
+    model: str
+    outcomes: Counter = field(default_factory=Counter)
+    broken: list = field(default_factory=list)
+    signalled: float = float("inf")
+    done: bool = False
+
+    async def run(self):
+        await asyncio.gather(*(self._client(number) for number in range(CLIENTS)))
+
+    async def _client(self, number):
+        unshared = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(base_url=self.url, timeout=60, limits=unshared) as http:
+            while not self.done:
+                outcome = await self._ask(http, stream=number % 2 == 0)
+                self.outcomes[outcome] += 1
+                if outcome != "answered":
+                    await asyncio.sleep(0.2)
+
+    async def _ask(self, http, stream):
+        body = {"model": self.model, "messages": [{"role": "user", "content": "How much is 12 plus 7?"}]}
+        body |= {"max_tokens": 400 if stream else 60, "ignore_eos": True, "stream": stream}
+        began = time.monotonic()
+        try:
+            async with http.stream("POST", CHAT, json=body) as answer:
+                status, text = answer.status_code, (await answer.aread()).decode()
+        except AWAY as error:
+            if began < self.signalled - 0.1:
+                self.broken.append(repr(error))
+            return "away"
+        if status != 200:
+            assert json.loads(text)["error"]["type"] == "server_error"
+            return "refused" if status == 503 else "error"
+        if stream and '"error"' in text:
+            assert text.endswith("data: [DONE]\n\n")
+            return "error"
+        reports = text.count('"reasoning_efficiency":{')
+        if (reports, text.endswith("data: [DONE]\n\n")) != (1, stream):
+            self.broken.append(text[-300:])
+        return "answered"
+
+    async def reaches(self, outcome, more):
+        """Wait for so many more of an outcome."""
+        wanted = self.outcomes[outcome] + more
+        async with asyncio.timeout(60):
+            while self.outcomes[outcome] < wanted:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+async def test_sigterm_under_load_loses_nothing_and_after_a_restart_all_goes_on(server, checkpoint, tmp_path):
+    load = Load(server.url, server.model)
+    running = asyncio.create_task(load.run())
+    await load.reaches("answered", 3 * CLIENTS)
+    load.signalled = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
-    chunks = [first, *stream]
-    ended = [choice for chunk in chunks for choice in chunk.choices if choice.finish_reason]
-    assert [choice.finish_reason for choice in ended] == ["length"]
-    assert ended[0].model_extra["reasoning_efficiency"]["tokens"]["completion"] == 800
-    assert server.process.wait(60) == 0
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{server.url}/health")
+    assert await asyncio.to_thread(server.process.wait, 60) == 0
+    await load.reaches("away", 1)
+    again = await asyncio.to_thread(start_server, checkpoint, tmp_path / "log", port=int(server.url.split(":")[-1]))
+    try:
+        await load.reaches("answered", 3 * CLIENTS)
+        assert load.broken == []
+        assert load.outcomes["error"] == 0
+
+        for process in psutil.Process(again.process.pid).children(recursive=True):
+            process.kill()
+        load.signalled = time.monotonic()
+        code = await asyncio.to_thread(again.process.wait, 30)
+        load.done = True
+        await running
+        assert code == 1
+        assert load.broken == []
+        assert load.outcomes["error"] + load.outcomes["refused"] > 0
+    finally:
+        stop_server(again)

@@ -73,9 +73,9 @@ class Server:
         return samples
 
 
-def start_server(checkpoint: Path, log: Path, *options: str, port: int = 0) -> Server:
+def start_server(checkpoint: Path, log: Path, *options: str, port: int = 0, **environment: str) -> Server:
     """Start the command that users start, on a free port unless one is given, and wait until it is ready."""
-    return _started(["stepgrpo", "serve", str(checkpoint), *options], checkpoint, log, {}, port)
+    return _started(["stepgrpo", "serve", str(checkpoint), *options], checkpoint, log, environment, port)
 
 
 def start_stock_server(checkpoint: Path, log: Path, *options: str, **environment: str) -> Server:

@@ -15,9 +15,20 @@ class Service:
     def __init__(self):
         self.requests = 0
         self.engine = SimpleNamespace(draining=False, errored=False, get_num_unfinished_requests=lambda: self.requests)
-        routes = [Route("/", lambda _: PlainTextResponse(""), methods=["GET", "POST"])]
+        routes = [
+            Route("/", lambda _: PlainTextResponse(""), methods=["GET", "POST"]),
+            Route("/overtaken", self.overtaken, methods=["POST"]),
+        ]
         app = Starlette(routes=routes, middleware=[Middleware(OpenAIErrors), Middleware(Admission, self.engine, 3)])
+        self.failure = None
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+    def overtaken(self, _):
+        """The shutdown begins while the request is on its way to the engine."""
+        self.engine.draining = True
+        if self.failure is None:
+            return PlainTextResponse("cannot schedule new futures after shutdown", 500)
+        raise self.failure
 
 
 @pytest.fixture
@@ -40,3 +51,11 @@ async def test_an_engine_that_takes_nothing_on(service, state):
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert answer.json()["error"]["type"] == "server_error"
     assert (await service.client.get("/")).status_code == 200
+
+
+@pytest.mark.parametrize("failure", [None, RuntimeError("cannot schedule new futures after shutdown")])
+async def test_a_request_that_the_shutdown_overtakes(service, failure):
+    service.failure = failure
+    answer = await service.client.post("/overtaken")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "shutting down" in answer.json()["error"]["message"]
