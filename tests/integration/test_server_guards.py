@@ -11,8 +11,10 @@ import httpx
 import openai
 import psutil
 import pytest
+from otlp_collector import Collector
 from programs import program
 from real_server import start_server, stop_server
+from scripted_server import ScriptedServer
 
 pytestmark = pytest.mark.integration
 
@@ -29,7 +31,7 @@ KEYS = """\
 class Guarded:
     """The server, and clients of its that trust its certificate."""
 
-    def __init__(self, folder, checkpoint):
+    def __init__(self, folder, checkpoint, base, collector):
         self.keys = folder / "keys.yaml"
         self.keys.write_text(KEYS)
         key, self.certificate = folder / "key.pem", folder / "certificate.pem"
@@ -46,7 +48,12 @@ class Guarded:
         subprocess.run([*command, "-keyout", key, "-out", self.certificate], check=True, capture_output=True)
         options = ["--ssl-keyfile", str(key), "--ssl-certfile", str(self.certificate), "--max-body-bytes", "20000"]
         options += ["--api-keys-file", str(self.keys), "--request-timeout", "4", "--max-queue", "3"]
-        self.server = start_server(checkpoint, folder / "log", *options)
+        options += ["--shadow-url", base.url, "--shadow-share", "1", "--shadow-max-busy", "0", "--client-timeout", "2"]
+        options += ["--log-format", "json", "--otlp-traces-endpoint", f"{collector.url}/v1/traces"]
+        self.base, self.collector = base, collector
+        self.server = start_server(
+            checkpoint, folder / "log", *options, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="http/protobuf"
+        )
 
     def client(self, key=None, **headers):
         if key is not None:
@@ -70,9 +77,11 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def guarded(checkpoint, tmp_path_factory):
-    guarded = Guarded(tmp_path_factory.mktemp("guarded"), checkpoint)
-    yield guarded
-    stop_server(guarded.server)
+    with ScriptedServer().running() as base, Collector().running() as collector:
+        base.refusal = (200, {"usage": {"completion_tokens": 400}}, {})
+        guarded = Guarded(tmp_path_factory.mktemp("guarded"), checkpoint, base, collector)
+        yield guarded
+        stop_server(guarded.server)
 
 
 def test_only_tls_is_spoken(guarded):
@@ -205,6 +214,40 @@ def _settles(guarded):
     return False
 
 
+def _shadowed(guarded):
+    """What was compared: pairs, their tokens, and how often none was made."""
+    with guarded.client("key-of-alice") as client:
+        (model,) = client.get("/v1/efficiency").json()["data"]
+        skipped = f'stepgrpo_shadow_requests_total{{model_name="{guarded.server.model}",outcome="skipped"}} '
+        (line,) = [line for line in client.get("/metrics").text.splitlines() if line.startswith(skipped)]
+    pairs = model["savings"].get("shadow", {"answers": 0, "actual_tokens": 0, "baseline_tokens": 0})
+    return pairs["answers"], pairs["actual_tokens"], pairs["baseline_tokens"], float(line.split()[-1])
+
+
+def _becomes(expected, value):
+    """Whether a value is soon what is expected."""
+    deadline = time.monotonic() + 5
+    while value() != expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return value() == expected
+
+
+def test_answers_are_compared_with_those_of_the_base_model_while_the_engine_is_idle(guarded):
+    assert _settles(guarded)
+    guarded.base.asked.clear()
+    before = _shadowed(guarded)
+    tokens = guarded.ask(stream=False, reasoning_efficiency=False).json()["usage"]["completion_tokens"]
+    compared = (before[0] + 1, before[1] + tokens, before[2] + 400, before[3])
+    assert _becomes(compared, lambda: _shadowed(guarded))
+    ((headers, asked),) = guarded.base.asked
+    assert asked == {"model": "scripted", "messages": QUESTION, "max_tokens": 20}
+    assert "key-of-alice" not in str(headers)
+    with in_flight(guarded, 1, "key-of-alice"):
+        assert guarded.ask().status_code == 200
+        assert _becomes((*compared[:3], before[3] + 1), lambda: _shadowed(guarded))
+    assert len(guarded.base.asked) == 1
+
+
 def test_other_origins_may_not_ask(guarded):
     with guarded.client("key-of-alice", origin="https://elsewhere.example") as client:
         assert "access-control-allow-origin" not in client.get("/v1/models").headers
@@ -215,6 +258,46 @@ def test_a_request_id_is_the_same_everywhere(guarded):
         answer = client.post(CHAT, json={"model": guarded.server.model, "messages": QUESTION, "max_tokens": 3})
     assert answer.headers["x-request-id"] == "mine-1"
     assert answer.json()["id"] == "chatcmpl-mine-1"
+
+
+def lines_of(guarded, request_id):
+    """What the log says of a request."""
+    lines = [line for line in guarded.server.log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in map(json.loads, lines) if line.get("request_id") == request_id]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_log_has_a_line_for_each_request_with_its_report(guarded, stream):
+    body = {"model": guarded.server.model, "messages": QUESTION, "max_tokens": 9, "stream": stream}
+    with guarded.client("key-of-alice", **{"x-request-id": f"logged-{stream}"}) as client:
+        answer = client.post(CHAT, json=body).text
+    time.sleep(0.3)
+    (line,) = lines_of(guarded, f"logged-{stream}")
+    assert (line["level"], line["client"], line["path"], line["status"]) == ("INFO", "alice", CHAT, 200)
+    (report,) = line["choices"]
+    assert json.dumps(report, separators=(",", ":")) in answer.replace(" ", "")
+    assert line["completion_tokens"] == report["tokens"]["completion"] <= 9
+
+
+def test_a_refusal_is_logged_without_what_was_asked(guarded):
+    with guarded.client("key-of-alice", **{"x-request-id": "refused-1"}) as client:
+        body = {"model": guarded.server.model, "messages": [{"role": "user", "content": "unspeakable"}], "n": "unheard"}
+        assert client.post(CHAT, json=body).status_code == 400
+        assert client.post(CHAT, content=b'{"unspeakable').status_code == 400
+    time.sleep(0.3)
+    assert [line["status"] for line in lines_of(guarded, "refused-1")] == [400, 400]
+    assert "unspeakable" not in guarded.server.log.read_text()
+    assert "unheard" not in guarded.server.log.read_text()
+
+
+def test_a_request_is_traced_from_the_client_to_the_engine(guarded):
+    with guarded.client("key-of-alice", traceparent=f"00-{'a' * 32}-{'b' * 16}-01") as client:
+        client.post(CHAT, json={"model": guarded.server.model, "messages": QUESTION, "max_tokens": 9})
+    spans = guarded.collector.wait_for("a" * 32, count=2)
+    ours, vllms = spans[f"chat {guarded.server.model}"], spans["llm_request"]
+    assert (ours.parent, vllms.parent) == ("b" * 16, ours.span)
+    assert ours.attributes["gen_ai.usage.output_tokens"] == vllms.attributes["gen_ai.usage.completion_tokens"]
+    assert len(ours.attributes["stepgrpo.exit.reason"]) == 1
 
 
 def test_the_log_holds_no_key(guarded):
