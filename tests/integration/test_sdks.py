@@ -63,12 +63,6 @@ def test_a_response(outcomes):
     assert response[FIELD]["tokens"]["completion"] == response["usage"]["output_tokens"]
 
 
-def test_a_tool_call(outcomes):
-    (call,) = only(outcomes["tool"])["message"]["tool_calls"]
-    assert call["function"]["name"] == "add"
-    assert json.loads(call["function"]["arguments"])["a"] in (1, 2)
-
-
 def test_structured_output(outcomes):
     assert json.loads(only(outcomes["structured output"])["message"]["content"])["x"] in (1, 2, 3)
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 from safetensors.torch import load_file
@@ -27,8 +28,16 @@ def train(folder, architecture, *overrides, launch=()):
 def agree(found):
     for ours, theirs in found["losses"]:
         assert ours == pytest.approx(theirs, rel=1e-3, abs=5e-6)
-    assert min(abs(loss) for loss, _ in found["losses"]) > 1e-3
+    assert fmean(abs(loss) for loss, _ in found["losses"]) > 1e-3
+    assert found["improvement"] > 0
     return True
+
+
+def advantages(completions):
+    """Of the rewards that the script gives by place, in groups of four."""
+    rewards = [float(place * place % 5) for place in range(completions)]
+    groups = [rewards[start : start + 4] for start in range(0, completions, 4)]
+    return sorted((reward - fmean(group)) / (stdev(group) + 1e-4) for group in groups for reward in group)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +52,8 @@ def agree(found):
 def test_losses_are_the_oracles(tmp_path, architecture, overrides):
     [found] = train(tmp_path, architecture, *overrides)
     assert agree(found)
+    if not any(override.startswith("pruning") for override in overrides):
+        assert found["advantages"] == pytest.approx(advantages(16), abs=1e-3)
     assert [line["step"] for line in found["log"]] == [1, 2]
     assert found["log"][1]["sync_difference"] < 1e-3
     base, tuned = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "tuned"))
@@ -54,6 +65,7 @@ def test_two_processes_train_one_model(tmp_path):
     first, second = train(tmp_path, "qwen3", "rollout.engine=transformers", launch=LAUNCH)
     assert agree(first)
     assert agree(second)
+    assert first["advantages"] == second["advantages"] == pytest.approx(advantages(8), abs=1e-3)
     assert first["losses"] != second["losses"]  # each has groups of its own
     assert first["weights"] == second["weights"]
     assert "config.json" in first["files"]

@@ -46,22 +46,38 @@ def save_base(folder, architecture):
     tokenizer.save_pretrained(folder)
 
 
-def oracle_loss(trainer, model, inputs):
-    """Token-mean clipped policy loss with the KL term, from the model's own logits."""
+def own_logps(model, inputs):
+    """Log-probabilities of the completions' tokens, from the model's own logits."""
     prompt, completion = inputs["prompt_ids"], inputs["completion_ids"]
     ids = torch.cat([prompt, completion], 1)
     attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
     positions = (attention.cumsum(1) - 1).clamp(min=0)
     logits = model(input_ids=ids, attention_mask=attention, position_ids=positions).logits[:, prompt.shape[1] - 1 : -1]
-    logps = logits.float().log_softmax(-1).gather(-1, completion[:, :, None]).squeeze(-1)
+    return logits.float().log_softmax(-1).gather(-1, completion[:, :, None]).squeeze(-1)
+
+
+def oracle_loss(trainer, model, inputs):
+    """Token-mean clipped policy loss with the KL term, weighed by the ratio as TRL does, and with the ratio's cap."""
+    logps = own_logps(model, inputs)
     old = inputs["old_per_token_logps"]
     ratio, gain = (logps - old).exp(), inputs["advantages"][:, None]
-    policy = -torch.minimum(ratio * gain, ratio.clamp(0.8, 1.3) * gain)
+    policy = -torch.minimum(ratio.clamp(max=trainer.args.delta or torch.inf) * gain, ratio.clamp(0.8, 1.3) * gain)
     distance = inputs["ref_per_token_logps"] - logps
     mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
-    total = ((policy + 0.01 * (distance.exp() - distance - 1)) * mask).sum()
+    total = ((policy + 0.01 * ratio * (distance.exp() - distance - 1)) * mask).sum()
     share = trainer.args.gradient_accumulation_steps / trainer.args.steps_per_generation
     return total / (inputs["num_items_in_batch"] / trainer.accelerator.num_processes * share)
+
+
+@torch.no_grad()
+def improvement(model, batches):
+    """How far the policy moved towards what was worth more: advantages times the change of log-probabilities."""
+    total = 0.0
+    for inputs in batches:
+        change = own_logps(model, inputs) - inputs["old_per_token_logps"]
+        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+        total += (change * inputs["advantages"][:, None] * mask).sum().item()
+    return total
 
 
 def main(folder, architecture, *overrides):
@@ -70,7 +86,7 @@ def main(folder, architecture, *overrides):
     with state.main_process_first():
         if state.is_main_process:
             save_base(folder / "base", architecture)
-    losses, trainers = [], []
+    losses, trainers, batches = [], [], []
     theirs = grpo.Trainer._compute_loss
 
     def checked(self, model, inputs):
@@ -79,14 +95,18 @@ def main(folder, architecture, *overrides):
         loss = theirs(self, model, inputs)
         losses.append((loss.item(), ours.item()))
         trainers.append(self)
+        batches.append(inputs)
         return loss
 
     grpo.Trainer._compute_loss = checked
     recipe = load_recipe("quickstart", ["rollout.max_completion_tokens=64", *SMALL, *overrides])
     grpo.train_policy(recipe, METHOD, folder / "base", folder / "tuned", on_step=lambda *_: None)
+    last_step = batches[len(batches) // 2 :]
     weights = trainers[-1].accelerator.unwrap_model(trainers[-1].model).state_dict()
     found = {
         "losses": losses,
+        "advantages": sorted(gain for inputs in last_step for gain in inputs["advantages"].tolist()),
+        "improvement": improvement(trainers[-1].model, last_step),
         "weights": hashlib.sha256(b"".join(weights[key].numpy().tobytes() for key in sorted(weights))).hexdigest(),
         "log": read_log(folder / "tuned" / LOG_NAME),
         "files": sorted(path.name for path in (folder / "tuned").iterdir()),

@@ -71,9 +71,10 @@ class Run:
         return "".join(pieces), len(pieces), "length", None, ""
 
     def trace(self) -> Trace:
-        """The path as the segmenter sees it."""
+        """The path as the segmenter sees it; the policy acts in blocks that were opened only."""
         ended_by = {"length": "length", "abort": "abort"}.get(self.exit, "stop")
-        return parse_trace(self.path, MARKERS, inside=self.policy.config.inside, finish_reason=ended_by)
+        inside = self.policy.config.inside
+        return parse_trace(self.path, MARKERS, inside=inside, implied=False, finish_reason=ended_by)
 
 
 @st.composite
