@@ -1,8 +1,9 @@
 """Supervised training of the quickstart base model on written traces.
 
 Two things are taught at once. Whole traces teach to reason (and to overthink). Traces cut at a random step and closed
-early, as a trial answer or as a forced exit, teach what is known at that point: the loss falls on the true answer only,
-so the likelihood makes the model's confidence match its chance to be right, low before the needed step and high after.
+early, as a trial answer or as a forced exit, teach what is known at that point: the loss falls on what follows the cut
+and the true answer, so the likelihood makes the model's confidence match its chance to be right, low before the needed
+step and high after, and no exit leaves the model without an answer.
 """
 
 import random
@@ -134,7 +135,7 @@ def _example(
         if rng.random() < 0.5:
             shown, learned = shown + ANSWER_PROMPT, f"{{{problem.answer}}}{DEFAULT_TAGS[1]}"
         else:
-            shown, learned = f"{shown}\n{DEFAULT_TAGS[1]}\n\n", answer_text(problem.answer) + END_OF_TURN
+            shown, learned = f"{shown}\n{DEFAULT_TAGS[1]}", f"\n\n{answer_text(problem.answer)}{END_OF_TURN}"
     context = tokenizer.encode(prompt + shown)
     return Example(context + tokenizer.encode(learned), len(context))
 

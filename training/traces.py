@@ -22,10 +22,10 @@ class Habits:
 
     first_pass_span: int = FIRST_PASS_SPAN
     first_pass_slip: float = 0.15
-    check_slip: float = 0.03
+    check_slip: float = 0.04
     false_accept: float = 0.05
     false_reject: float = 0.01
-    overlook: float = 0.08
+    overlook: float = 0.02
     redundant: tuple[float, ...] = (0.15, 0.2, 0.25, 0.2, 0.2)
 
 
@@ -94,7 +94,7 @@ def _chain_pass(problem: Problem, operations: Sequence[Operation], rng: random.R
             result = operation.apply(value)
         if result is None:
             return ", ".join(parts), str(value)
-        parts.append(f"{month} {value} {applied.symbol} {applied.operand} = {result}")
+        parts.append(f"{month} {applied.operand}: {value} {applied.symbol} {applied.operand} = {result}")
         value = result
     return ", ".join(parts), str(value)
 

@@ -142,7 +142,9 @@ def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     log = tmp_path_factory.mktemp("server") / "log"
     origins = ("--allowed-origins", '["*"]')  # for pages of other servers
     compact = '{"backend": "xgrammar", "disable_any_whitespace": true}'  # a tiny model would fill up with blanks
-    server = start_server(checkpoint, log, *origins, "--structured-outputs-config", compact)
+    long = '{"max_position_embeddings": 16384}'  # an endless answer outlives a browser that a busy machine slows down
+    options = (*origins, "--structured-outputs-config", compact, "--hf-overrides", long)
+    server = start_server(checkpoint, log, *options)
     yield server
     stop_server(server)
 

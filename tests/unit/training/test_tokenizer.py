@@ -47,17 +47,18 @@ def test_the_template_drops_earlier_thinking(tokenizer):
     assert text.endswith("<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n")
 
 
-def test_a_trace_cut_early_teaches_the_true_answer_only(tokenizer):
+def test_a_trace_cut_early_teaches_what_follows_the_cut_and_the_true_answer(tokenizer):
+    """Rollouts write the blank lines themselves, so a base that does not know them is never corrected later."""
     problem = take("train", 0, 1)[0]
     taught = set()
     for seed in range(20):
         example = _example(tokenizer, problem, DRILL, 1.0, random.Random(seed))
         taught.add(tokenizer.decode(example.tokens[example.learned_from :]))
         shown = tokenizer.decode(example.tokens[: example.learned_from])
-        assert shown.endswith((ANSWER_PROMPT, f"{DEFAULT_TAGS[1]}\n\n"))
+        assert shown.endswith((ANSWER_PROMPT, DEFAULT_TAGS[1]))
     assert taught == {
         f"{{{problem.answer}}}</think>",
-        f"The answer is \\boxed{{{problem.answer}}}.<|im_end|>",
+        f"\n\nThe answer is \\boxed{{{problem.answer}}}.<|im_end|>",
     }
 
 
