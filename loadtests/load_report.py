@@ -51,6 +51,7 @@ class LoadReport:
         quantities: by name: ``time to first token``, ``time between tokens`` and ``latency`` (milliseconds),
             ``tokens per answer`` and ``steps per answer``.
         server: what its metrics gained; None where it has none.
+        lost_workers: workers whose last figures are missing.
     """
 
     scenario: str
@@ -60,6 +61,7 @@ class LoadReport:
     hang_ups: int
     quantities: Mapping[str, Distribution]
     server: Totals | None
+    lost_workers: int = 0
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     @property
@@ -79,6 +81,8 @@ class LoadReport:
         limits, failed = self.thresholds, sum(self.failures.values())
         if not self.seen.answers:
             found.append("no answer came: see the failures")
+        if self.lost_workers:
+            found.append(f"{self.lost_workers} workers sent no last report: what they counted last is missing")
         if limits.max_failures is not None and failed > limits.max_failures:
             found.append(f"{failed} requests failed, at most {limits.max_failures} may")
         for name, limit in (

@@ -12,18 +12,17 @@ from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar, Final
-from urllib.parse import urlsplit
 
 from flask import Response, jsonify
-from geventhttpclient import HTTPClient
-from geventhttpclient.response import HTTPSocketResponse
 from locust import LoadTestShape, User, constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.event import EventHook
-from locust.runners import WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.charts import PAGE, SECONDS, History, Sums
+from loadtests.connection import PATH, HungUpError, Server, lines_of
+from loadtests.last_reports import LastReports, mark_last_report
 from loadtests.load_report import Distribution, LoadReport, Thresholds
 from loadtests.scenarios import SCENARIOS, Scenario
 from loadtests.server_totals import Totals, totals_of
@@ -32,9 +31,11 @@ from loadtests.streaming import BrokenStreamError, Streamed, read_stream
 QUESTIONS: Final = Path(__file__).with_name("questions.jsonl")
 """Held-out questions of the quickstart task, from its generator."""
 
-PATH: Final = "/v1/chat/completions"
 FINISHING_SECONDS: Final = 60
 """How long users may take to finish their last answers, so that the totals are whole."""
+
+REPORTING_SECONDS: Final = 10
+"""How much longer workers may take to report them."""
 
 ROWS: Final = "answer"
 FIRST: Final = "time to first token (ms)"
@@ -79,61 +80,30 @@ def add_options(parser: LocustArgumentParser) -> None:
     )
 
 
-class Server:
-    """The server under load, spoken to over one connection."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or parts.hostname is None:
-            sys.exit("loadtests: give the server's address, such as --host http://127.0.0.1:8000")
-        self._base = parts.path.rstrip("/").removesuffix("/v1")
-        self._client = HTTPClient(
-            parts.hostname,
-            parts.port,
-            ssl=parts.scheme == "https",
-            connection_timeout=30,
-            network_timeout=300,
-        )
-
-    def get(self, path: str, key: str = "") -> str:
-        """Body of a page."""
-        response = self._client.get(self._base + path, headers=_headers(key))
-        body = bytes(response.read()).decode()
-        if response.status_code != 200:
-            raise ConnectionError(f"{path} answers {response.status_code}: {body[:200]}")
-        return body
-
-    def post(self, body: dict[str, Any], key: str) -> HTTPSocketResponse:
-        """Send a request for a chat completion."""
-        return self._client.post(self._base + PATH, body=json.dumps(body), headers=_headers(key))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
-
-
-def _headers(key: str) -> dict[str, str]:
-    return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-
-
 class Run:
-    """What all users of a process share: scenario, questions and keys, and the server's totals at the start."""
+    """What all users of a process share: scenario, questions and keys, and the server's totals at the start.
+
+    Made when a run starts, for a worker gets its options from the master then, and a master may get some on its page.
+
+    Raises:
+        OSError: a file of questions or keys cannot be read.
+        ValueError: an option does not fit.
+    """
 
     def __init__(self, environment: Environment) -> None:
         options = environment.parsed_options
         assert isinstance(options, Namespace)
         self.options = options
+        self.url = environment.host or ""
         self.scenario: Scenario = SCENARIOS[options.scenario]
+        if self.scenario.hang_ups and options.exact_totals:
+            raise ValueError("clients that hang up count less than the server: leave out --exact-totals")
         self.questions = _questions(Path(options.questions))
         self.keys = _keys(options.keys_file) if self.scenario.many_keys else [os.environ.get("STEPGRPO_API_KEY", "")]
-        self.users = count()
+        self.users = _numbers(environment)
         self.before: Totals | None = None
+        self.lost_workers = 0
         self._model = str(options.model)
-
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return str(self.options.host or "")
 
     @property
     def model(self) -> str:
@@ -192,10 +162,9 @@ class Asker(User):
             response = self.server.post(body, self.key)
             if response.status_code != 200:
                 raise BrokenStreamError(f"{response.status_code}: {bytes(response.read()).decode()[:200]}")
-            if stay is not None and _hang_up(response, stay):
-                self.environment.stats.get(HANG_UPS, ROWS).log(round(1000 * (time.perf_counter() - started)), 0)
-                return
-            streamed = read_stream(_lines(response), started, time.perf_counter)
+            streamed = read_stream(lines_of(response, stay), started, time.perf_counter)
+        except HungUpError:
+            self.environment.stats.get(HANG_UPS, ROWS).log(round(1000 * (time.perf_counter() - started)), 0)
         except (BrokenStreamError, OSError) as error:
             self.server.close()
             self._fire(1000 * (time.perf_counter() - started), exception=error)
@@ -215,45 +184,44 @@ class Asker(User):
         )
 
 
-def _lines(response: HTTPSocketResponse) -> Iterator[bytes]:
-    while line := bytes(response.readline(b"\n")):
-        yield line
-
-
-def _hang_up(response: HTTPSocketResponse, chunks: int) -> bool:
-    """Read some chunks and leave; False if the answer was over before."""
-    for line in _lines(response):
-        chunks -= line.startswith(b"data: ")
-        if not chunks:
-            response.release()
-            return True
-    return True
-
-
 class Users(LoadTestShape):
     """How many users there are, as the scenario says; --users, --spawn-rate and --run-time are locust's."""
 
     use_common_options = True
+    last_reports: ClassVar[LastReports | None] = None
 
     def tick(self) -> tuple[int, float] | None:
         """Users wanted now and how many may start a second; None ends the run."""
         options = Asker.run_of_process.options
         seconds, duration = self.get_run_time(), float(options.run_time or 0)
-        if duration and seconds >= duration:
-            return None
         users = int(options.num_users or 1)
+        if duration and seconds >= duration:
+            return None if self._over(seconds - duration) else (0, users)
         wanted = SCENARIOS[options.scenario].users(seconds, users, duration or 60)
         return wanted, float(options.spawn_rate or users)
+
+    def _over(self, waited: float) -> bool:
+        """Whether all answers are counted: a master first waits for the last reports of its workers."""
+        if self.last_reports is None or self.runner is None:
+            return True
+        patience = (self.runner.environment.stop_timeout or 0) + REPORTING_SECONDS
+        over = self.last_reports.have_come or waited > patience
+        Asker.run_of_process.lost_workers = self.last_reports.missing if over else 0
+        return over
 
 
 @events.init.add_listener
 def prepare(environment: Environment, **_: Any) -> None:
-    """Read questions and keys, and let users finish their last answers."""
+    """Check the options, and let users finish their last answers."""
     try:
         Asker.run_of_process = Run(environment)
     except (OSError, ValueError) as error:
         sys.exit(f"loadtests: {error}")
     environment.stop_timeout = environment.stop_timeout or FINISHING_SECONDS
+    if isinstance(environment.runner, WorkerRunner):
+        mark_last_report(environment, environment.runner)
+    elif isinstance(environment.runner, MasterRunner):
+        Users.last_reports = LastReports(environment, environment.runner)
 
 
 @events.init.add_listener
@@ -282,20 +250,28 @@ def add_charts(environment: Environment, **_: Any) -> None:
 
 @events.test_start.add_listener
 def begin(environment: Environment, **_: Any) -> None:
-    """Remember the server's totals, where the statistics are kept."""
+    """Take the options as they are now and, where the statistics are kept, the server's totals."""
+    try:
+        run = Asker.run_of_process = Run(environment)
+    except (OSError, ValueError) as error:
+        _give_up(environment, str(error))
+        return
     if isinstance(environment.runner, WorkerRunner):
         return
-    run = Asker.run_of_process
     try:
         model = run.model
     except (OSError, ValueError, LookupError) as error:
-        log.error("no server answers as it should at %s: start one with `stepgrpo serve` (%s)", run.url, error)
-        environment.process_exit_code = 1
-        assert environment.runner is not None
-        environment.runner.quit()
+        _give_up(environment, f"no server answers as it should at {run.url}: start one with `stepgrpo serve` ({error})")
         return
     run.before = run.totals()
     log.info("asking %s at %s, scenario %s", model, run.url, run.options.scenario)
+
+
+def _give_up(environment: Environment, why: str) -> None:
+    log.error(why)
+    environment.process_exit_code = 1
+    assert environment.runner is not None
+    environment.runner.quit()
 
 
 @answered.add_listener
@@ -341,14 +317,15 @@ def report_of(environment: Environment, run: Run) -> LoadReport:
         seconds=(stats.last_request_timestamp or 0) - stats.start_time,
         failures={str(error.error): error.occurrences for error in stats.errors.values()},
         hang_ups=stats.get(HANG_UPS, ROWS).num_requests,
+        lost_workers=run.lost_workers,
         quantities=quantities,
         server=after - run.before if after and run.before else None,
         thresholds=Thresholds(
             max_failures=options.max_failures,
-            max_first_token_p95=options.max_ttft_p95,
-            max_between_tokens_p95=options.max_itl_p95,
-            max_latency_p95=options.max_latency_p95,
-            min_answers_per_second=options.min_answers_per_second,
+            max_first_token_p95=_limit(options.max_ttft_p95),
+            max_between_tokens_p95=_limit(options.max_itl_p95),
+            max_latency_p95=_limit(options.max_latency_p95),
+            min_answers_per_second=_limit(options.min_answers_per_second),
             exact_totals=options.exact_totals,
         ),
     )
@@ -359,6 +336,20 @@ def _distribution(entry: Any, unit: float = 1) -> Distribution:
     return Distribution(
         entry.num_requests, entry.total_response_time / unit, p50, p95, p99, entry.max_response_time / unit
     )
+
+
+def _limit(option: float | str | None) -> float | None:
+    """A threshold; from locust's page it comes as text, empty where there is none."""
+    return None if option in (None, "") else float(option)
+
+
+def _numbers(environment: Environment) -> Iterator[int]:
+    """Numbers for the users of this process, that no other worker's users have."""
+    runner = environment.runner
+    if not isinstance(runner, WorkerRunner):
+        return count()
+    assert environment.parsed_options is not None
+    return count(runner.worker_index, max(environment.parsed_options.expect_workers, runner.worker_index + 1))
 
 
 def _questions(path: Path) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from scripted_server import ScriptedServer
 
 pytestmark = pytest.mark.integration
 
@@ -42,16 +43,52 @@ def test_totals_equal_the_servers_metrics_exactly(server, counted, tmp_path):
     assert report["quantities"]["time between tokens"]["total"] > 0
 
 
-def test_the_totals_of_two_workers_are_exact_too(server, tmp_path):
-    ports = ("--master-bind-port", str(free_port()))
-    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--host", server.url, "--worker"]
-    command += ["--master-host", "127.0.0.1", "--master-port", ports[1], "--processes", "2"]
+def with_two_workers(server, *options):
+    port = str(free_port())
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--worker", "--processes", "2"]
+    command += ["--master-host", "127.0.0.1", "--master-port", port]
     workers = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    options = ("--users", "8", "--run-time", "3s", "--exact-totals", "--report", str(tmp_path))
-    run = locust(server, "--master", "--expect-workers", "2", *ports, *options)
-    workers.wait(60)
+    try:
+        return locust(server, "--master", "--expect-workers", "2", "--master-bind-port", port, *options)
+    finally:
+        workers.wait(60)
+
+
+def test_the_totals_of_two_workers_are_exact_too(server, tmp_path):
+    run = with_two_workers(server, "--users", "8", "--run-time", "3s", "--exact-totals", "--report", str(tmp_path))
     assert run.returncode == 0, run.stdout + run.stderr
     assert json.loads((tmp_path / "load.json").read_text())["seen"]["answers"] >= 8
+
+
+@pytest.fixture(scope="module")
+def two_slow_answers(tmp_path_factory):
+    """Two users of two workers, who are told by their master alone what to do; each answer takes two seconds."""
+    folder = tmp_path_factory.mktemp("load")
+    (folder / "keys").write_text("one\ntwo\n")
+    options = ["--users", "2", "--spawn-rate", "2", "--run-time", "1s", "--scenario", "many-keys"]
+    with ScriptedServer().running() as slow:
+        slow.script.insert(1, 2)
+        run = with_two_workers(slow, *options, "--keys-file", str(folder / "keys"), "--report", str(folder))
+    assert run.returncode == 0, run.stdout + run.stderr
+    return json.loads((folder / "load.json").read_text()), slow.asked
+
+
+def test_a_master_waits_for_the_answers_that_its_workers_users_still_finish(two_slow_answers):
+    report, asked = two_slow_answers
+    assert report["seen"]["answers"] == len(asked) == 2
+    assert report["lost_workers"] == 0
+
+
+def test_no_two_users_of_different_workers_do_the_same(two_slow_answers):
+    _, asked = two_slow_answers
+    assert sorted(headers["authorization"] for headers, _ in asked) == ["Bearer one", "Bearer two"]
+    assert len({body["seed"] for _, body in asked}) == 2
+
+
+def test_totals_cannot_be_exact_where_clients_hang_up(server):
+    run = locust(server, "--scenario", "disconnects", "--exact-totals")
+    assert run.returncode == 1
+    assert "leave out --exact-totals" in run.stderr
 
 
 @pytest.mark.parametrize("scenario", ["ramp", "burst", "long-tail", "exit-control", "many-keys", "disconnects"])

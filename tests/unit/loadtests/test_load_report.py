@@ -50,6 +50,11 @@ def test_a_failure_fails_the_run():
     assert "- 2 x refused" in failed.markdown()
 
 
+def test_a_worker_whose_last_figures_are_missing_fails_the_run():
+    (verdict,) = replace(REPORT, lost_workers=1).verdicts()
+    assert "what they counted last is missing" in verdict
+
+
 @pytest.mark.parametrize("server", [None, Totals(10, 601, 25), Totals(11, 600, 25), Totals(10, 600, 24)])
 def test_totals_are_exact_or_the_run_fails(server):
     report = replace(REPORT, server=server, thresholds=Thresholds(exact_totals=True))
