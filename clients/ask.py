@@ -16,7 +16,7 @@ REASONS = {
     "confidence": "the confidence policy",
     "step_budget": "the step budget",
     "token_budget": "the token budget",
-    "length": "max_tokens",
+    "length": "max_tokens or the context",
     "eos": "the end of the sequence",
     "stop": "a stop string",
     "abort": "an abort",
@@ -115,6 +115,8 @@ def summary(answer: Answer) -> str:
         steps = f"step {exit_.step} of thinking" if exit_.step else "no step of thinking"
         ended = f"exit     after {steps}, by {REASONS[exit_.reason]} ({exit_.reason})"
     used = f"tokens   {tokens.completion} = {tokens.reasoning} thinking + {tokens.answer} answer"
+    if answer.finish_reason == "length":
+        used += ", cut off there (max_tokens or the context)"
     if report.savings_ratio is None or baseline.completion_tokens is None:
         saved = "savings  unknown: the checkpoint has no calibration (stepgrpo eval makes one)"
     else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -11,7 +12,6 @@ from rich.progress import Progress
 
 from clients.client import DEFAULT_URL, AsyncClient, Client, Options
 from clients.control import EarlyExit, ExitControl
-from clients.steps import DEFAULT_MARKERS
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -43,7 +43,8 @@ def ask(
     max_tokens: MaxTokens = None,
     seed: Seed = None,
     marker: Annotated[
-        list[str] | None, typer.Option(help="A word that opens a step on the screen; may be repeated.")
+        list[str] | None,
+        typer.Option(help="A word that opens a step on the screen, instead of the server's; may be repeated."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer and its report as JSON.")] = False,
     timeout: Timeout = 600,
@@ -62,6 +63,7 @@ def ask(
     """
     from clients.ask import show
     from clients.failures import Failure, advice
+    from clients.steps import markers_of
 
     text = sys.stdin.read().strip() if question == "-" else question
     if not text:
@@ -78,7 +80,7 @@ def ask(
         if as_json:
             typer.echo(_json(client.ask(text, control, **options)))
         else:
-            show(client.stream(text, control, **options), Console(highlight=False), marker or DEFAULT_MARKERS)
+            show(client.stream(text, control, **options), Console(highlight=False), marker or markers_of(url))
     except Failure as error:
         _fail("ask", advice(error, url), code=1)
     except KeyboardInterrupt:
@@ -112,7 +114,7 @@ def compare(
 
     stepgrpo compare --base http://gpu:8000 --base-model qwen3 --tuned http://gpu:8000 --tuned-model step-grpo my.txt
     """
-    from clients.compare import InvalidQuestionsError, Side, ask_both, read_questions
+    from clients.compare import InvalidQuestionsError, Respondent, ask_both, read_questions
     from clients.comparison import Comparison
     from clients.failures import Failure, advice
 
@@ -120,22 +122,25 @@ def compare(
         asked = read_questions(questions)[:limit]
     except InvalidQuestionsError as error:
         _fail("compare", str(error))
+    if output is not None and find_spec("matplotlib") is None:
+        _fail("compare", "--output draws a plot: pip install 'stepgrpo[clients]', or leave it out")
     options = _options(temperature, max_tokens, seed)
     console = Console()
 
     async def run() -> Comparison:
-        sides = [
-            Side(AsyncClient(url, model=model, timeout=timeout), concurrency)
-            for url, model in ((base, base_model), (tuned, tuned_model))
-        ]
-        for side, url in zip(sides, (base, tuned), strict=True):
-            try:
-                await side.client.openai.with_options(max_retries=0).models.list()
-            except Failure as error:
-                _fail("compare", advice(error, url), code=1)
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("asking both", total=2 * len(asked))
-            return await ask_both(sides[0], sides[1], asked, options, lambda: progress.advance(task))
+        async with (
+            AsyncClient(base, model=base_model, timeout=timeout) as of_base,
+            AsyncClient(tuned, model=tuned_model, timeout=timeout) as of_tuned,
+        ):
+            for client, url in ((of_base, base), (of_tuned, tuned)):
+                try:
+                    await client.openai.with_options(max_retries=0).models.list()
+                except Failure as error:
+                    _fail("compare", advice(error, url), code=1)
+            with Progress(console=console, transient=True) as progress:
+                task = progress.add_task("asking both", total=2 * len(asked))
+                first, second = (Respondent(client, concurrency) for client in (of_base, of_tuned))
+                return await ask_both(first, second, asked, options, lambda: progress.advance(task))
 
     comparison = asyncio.run(run())
     if not comparison.pairs:

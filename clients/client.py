@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import cached_property
-from typing import Any, Final, Required, TypedDict, Unpack
+from typing import Any, Final, Required, Self, TypedDict, Unpack
 
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
@@ -14,8 +14,8 @@ from clients.control import ExitControl
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 KEY_VARIABLES: Final = ("STEPGRPO_API_KEY", "OPENAI_API_KEY")
 MAX_RETRIES: Final = 5
-"""Retries after 429, 503 and lost connections: the SDK waits as long as ``Retry-After`` says, else twice as long each
-time, with jitter."""
+"""Retries after 429, 5xx and lost connections: the SDK waits as long as ``Retry-After`` says (more than two minutes are
+not waited for), else twice as long each time, with jitter."""
 
 Question = str | Iterable[ChatCompletionMessageParam]
 """A question, or the messages of a conversation."""
@@ -37,7 +37,7 @@ class _Request(TypedDict, total=False):
 
 
 class Client:
-    """Asks a server.
+    """Asks a server. As a context manager it closes its connections in the end.
 
     Args:
         url: where the server is, without ``/v1``.
@@ -102,6 +102,12 @@ class Client:
         """Close the connections."""
         self.openai.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class AsyncClient:
     """Asks a server from asynchronous code; as :class:`Client`."""
@@ -154,6 +160,12 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connections."""
         await self.openai.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
 def api_url(url: str) -> str:

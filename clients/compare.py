@@ -26,7 +26,7 @@ class InvalidQuestionsError(Exception):
     """A file does not hold questions; the message says where and how it should."""
 
 
-class Side:
+class Respondent:
     """One of the two servers, asked by at most ``concurrency`` requests at once."""
 
     def __init__(self, client: AsyncClient, concurrency: int) -> None:
@@ -70,7 +70,7 @@ def _question(line: str, where: str) -> Asked:
 
 
 async def ask_both(
-    base: Side, tuned: Side, questions: Sequence[Asked], options: Options, on_answer: Callable[[], None]
+    base: Respondent, tuned: Respondent, questions: Sequence[Asked], options: Options, on_answer: Callable[[], None]
 ) -> Comparison:
     """Ask both servers all questions.
 
@@ -82,13 +82,13 @@ async def ask_both(
         on_answer: called after each answer.
     """
 
-    async def ask(side: Side, asked: Asked) -> Answer | str:
+    async def ask(respondent: Respondent, asked: Asked) -> Answer | str:
         try:
-            return await side.ask(asked.question, options)
+            return await respondent.ask(asked.question, options)
         finally:
             on_answer()
 
-    answers = await asyncio.gather(*(ask(side, asked) for asked in questions for side in (base, tuned)))
+    answers = await asyncio.gather(*(ask(each, asked) for asked in questions for each in (base, tuned)))
     comparison = Comparison(await base.client.model(), await tuned.client.model())
     for asked, of_base, of_tuned in zip(questions, answers[::2], answers[1::2], strict=True):
         if isinstance(of_base, Answer) and isinstance(of_tuned, Answer):

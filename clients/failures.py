@@ -15,11 +15,13 @@ def advice(error: Exception, url: str) -> str:
         case openai.APITimeoutError():
             return f"{url} did not answer in time: see its log, or raise --timeout"
         case openai.APIConnectionError():
-            return f"no server answers at {url}: start one with `stepgrpo serve`, or give its address with --url"
+            return f"no server answers at {url}: start one with `stepgrpo serve`, or name the address of another"
         case openai.AuthenticationError() | openai.PermissionDeniedError():
             return f"{url} refuses the API key: set {KEY_VARIABLES[0]} to one that the server knows"
         case openai.RateLimitError():
             return f"{url} is busy, also after retries: try again later, or raise the server's limits"
+        case openai.InternalServerError():
+            return f"{url} failed ({error.status_code}): {_message(error)}; ask again, and see its log"
         case openai.APIStatusError():
             return f"{url} refuses the request ({error.status_code}): {_message(error)}"
         case _:

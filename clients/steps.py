@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import httpx
+from pydantic import BaseModel, ValidationError
+
 DEFAULT_MARKERS: Final = ("Wait", "Alternatively", "Hmm")
 """What opens a step in a checkpoint that does not say."""
 
@@ -33,6 +36,19 @@ class StepText:
     step: int
     text: str
     marker: str | None = None
+
+
+class _Page(BaseModel):
+    markers: list[str]
+
+
+def markers_of(url: str) -> Sequence[str]:
+    """What opens a step at a server, as its web page is told; the default markers for a server without one."""
+    try:
+        page = httpx.get(f"{url.rstrip('/').removesuffix('/v1')}/web/page.json", timeout=5)
+        return _Page.model_validate_json(page.content).markers
+    except (httpx.HTTPError, httpx.InvalidURL, ValidationError):
+        return DEFAULT_MARKERS
 
 
 class StepSplitter:

@@ -28,6 +28,7 @@ class Scripted:
     replies: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    markers: list[str] | None = None
 
     def reply(self, body: Any, status: int = 200, **headers: str) -> None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -66,8 +67,11 @@ def completion(text: str = "It is 19.", tokens: int = 12, **choice: Any) -> dict
 def scripted() -> Iterator[Scripted]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps({"object": "list", "data": [MODEL]}).encode()
-            self.send_response(200)
+            known: dict[str, Any] = {"/v1/models": {"object": "list", "data": [MODEL]}}
+            if script.markers is not None:
+                known["/web/page.json"] = {"markers": script.markers, "compare_url": None}
+            body = json.dumps(known.get(self.path, {"error": {"message": "Not Found"}})).encode()
+            self.send_response(200 if self.path in known else 404)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import stepgrpo
 from clients.answer import Answer, AnswerText, ThinkingText
 from clients.ask import show, summary
+from clients.client import MAX_RETRIES
 from clients.report import EfficiencyReport
 
 THINKING = ["12 + 7 is 18.\nWa", "it, it is 19.\n", "Alternatively", ", count.\n"]
@@ -47,13 +48,18 @@ def test_an_answer_without_thinking():
     assert shown([AnswerText("19"), ANSWER])[1].startswith("19\n\nexit")
 
 
-def changed(**fields):
-    return summary(Answer("", "19", "stop", 5, EfficiencyReport.model_validate(REPORT | fields)))
+def changed(finish_reason="stop", **fields):
+    return summary(Answer("", "19", finish_reason, 5, EfficiencyReport.model_validate(REPORT | fields)))
 
 
 def test_savings_that_are_not_known_are_not_made_up():
     unknown = {"baseline": {"source": "none", "completion_tokens": None}, "savings_ratio": None}
     assert "savings  unknown" in changed(**unknown)
+
+
+def test_an_answer_that_was_cut_off_says_so():
+    assert "3 answer, cut off there (max_tokens" in changed("length")
+    assert "cut off" not in changed()
 
 
 def test_an_answer_without_thinking_has_no_exit():
@@ -84,6 +90,21 @@ def test_the_command_asks_as_its_options_say(scripted):
     assert body["seed"] == 1
 
 
+THINKING_ALOUD = [chunk(delta={"reasoning": "12. Hold on, 19."}), chunk(delta={}, finish_reason="stop"), chunk(usage=9)]
+
+
+@pytest.mark.parametrize(
+    ("markers", "options", "second"),
+    [(["Hold on"], [], "  2  Hold on, 19."), (["Wait"], ["--marker", "19"], "  2  19."), (None, [], None)],
+)
+def test_steps_open_where_the_server_or_the_user_says(scripted, markers, options, second):
+    scripted.markers = markers
+    scripted.stream(*THINKING_ALOUD)
+    lines = run("--url", f"{scripted.url}/v1/", *options, "How?").output.splitlines()
+    assert (second in lines) == (second is not None)
+    assert (second is None) == ("  1  12. Hold on, 19." in lines)
+
+
 def test_the_question_may_come_from_standard_input_and_the_answer_as_json(scripted):
     scripted.reply(completion(reasoning_efficiency=REPORT))
     result = run("--url", scripted.url, "--model", "m", "--json", "-", stdin="How much?\n")
@@ -97,10 +118,12 @@ def test_the_question_may_come_from_standard_input_and_the_answer_as_json(script
     [
         (401, "set STEPGRPO_API_KEY"),
         (400, "refuses the request (400): max_reasoning_steps must be"),
+        (500, "failed (500): max_reasoning_steps must be; ask again, and see its log"),
     ],
 )
 def test_a_refusal_says_what_to_do(scripted, status, advised):
-    scripted.reply({"error": {"message": "max_reasoning_steps must be"}}, status)
+    for _ in range(1 + MAX_RETRIES):
+        scripted.reply({"error": {"message": "max_reasoning_steps must be"}}, status, retry_after_ms="1")
     result = run("--url", scripted.url, "--model", "m", "How?")
     assert result.exit_code == 1
     assert advised in result.output

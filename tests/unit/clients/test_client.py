@@ -105,6 +105,20 @@ def test_a_refused_request_is_not_repeated(client, scripted):
     assert len(scripted.bodies) == 1
 
 
+def test_a_client_closes_its_connections_at_the_end_of_its_block(scripted):
+    with Client(scripted.url, model="m") as client:
+        scripted.reply(completion())
+        assert client.ask("?").text == "It is 19."
+    assert client.openai.is_closed()
+
+
+async def test_so_does_the_asynchronous_client(scripted):
+    async with AsyncClient(scripted.url, model="m") as client:
+        scripted.reply(completion())
+        assert (await client.ask("?")).text == "It is 19."
+    assert client.openai.is_closed()
+
+
 def test_the_key_comes_from_the_environment(scripted, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "general")
     monkeypatch.setenv("STEPGRPO_API_KEY", "own")

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 from clients_script import REPORT, completion
@@ -102,6 +103,16 @@ def test_a_question_that_fails_is_named_and_fails_the_command(scripted, tmp_path
     assert result.exit_code == 1
     assert "1 questions failed, first: http" in result.output
     assert "too long" in result.output
+
+
+def test_a_plot_that_cannot_be_drawn_is_refused_before_anything_is_asked(scripted, tmp_path, monkeypatch):
+    questions = tmp_path / "questions"
+    questions.write_text("How?\n")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = run("--base", scripted.url, "--tuned", scripted.url, "--output", str(tmp_path), str(questions))
+    assert result.exit_code == 2
+    assert "pip install 'stepgrpo[clients]'" in result.output
+    assert scripted.bodies == []
 
 
 def test_no_questions_no_server(tmp_path):
