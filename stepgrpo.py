@@ -39,6 +39,7 @@ def load(name: str) -> Any:
     command, *others = found
     for group in others:
         command.commands.update(group.commands)
+        command.help = entry.summary
     return command
 
 

@@ -50,6 +50,8 @@ def serve(
 
     Both are started here with the same options; further ones are passed on to both. They are loaded in turns, in
     changing order, with the same questions. Every answer has the same number of tokens.
+
+    stepgrpo bench serve --concurrency 1,32 --answers stream
     """
     if answers not in ("stream", "whole", "both"):
         raise typer.BadParameter("must be stream, whole or both", param_hint="--answers")

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import HttpUrl
 
 from server import vllm_compat as vllm
 from server.assembly import metered_engine, report_in_responses
@@ -66,7 +67,8 @@ def vllm_defaults(settings: ServerSettings, checkpoint: ServedCheckpoint) -> dic
 async def _serve(arguments: Namespace, settings: ServerSettings, checkpoint: ServedCheckpoint) -> None:
     url, socket = vllm.listen(arguments)
     async with application(arguments, settings, checkpoint) as (app, engine):
-        announce(readiness(arguments.served_model_name[0], url, checkpoint), settings.log_format)
+        model = arguments.served_model_name[0]
+        announce(readiness(model, url, checkpoint, settings.shadow_url), settings.log_format)
         protocol = connection_with(settings.max_header_bytes, settings.client_timeout)
         stopped = await vllm.serve_http(app, socket, arguments, protocol)
         died = engine.errored and not engine.draining
@@ -75,10 +77,12 @@ async def _serve(arguments: Namespace, settings: ServerSettings, checkpoint: Ser
         raise vllm.ServerError("the engine died; its log says why")
 
 
-def readiness(model: str, url: str, checkpoint: ServedCheckpoint) -> str:
+def readiness(model: str, url: str, checkpoint: ServedCheckpoint, shadow: HttpUrl | None = None) -> str:
     """What is said once requests are welcome: what is served, where, and which savings are known."""
     card = checkpoint.card
-    savings = "calibrated" if card and card.calibration else "unknown (the checkpoint is not calibrated)"
+    known = ["calibrated"] if card and card.calibration else []
+    known += [f"shadow requests to {shadow}"] if shadow else []
+    savings = " and ".join(known) or "unknown (the checkpoint is not calibrated)"
     lines = (
         f"ready: model {model}, savings {savings}",
         f"  page     {url}/",

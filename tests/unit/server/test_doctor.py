@@ -9,6 +9,7 @@ from server.doctor import (
     GIB,
     check_checkpoint,
     check_cpu,
+    check_gpu,
     check_memory,
     check_platform,
     check_port,
@@ -53,6 +54,28 @@ def test_the_build_of_vllm(device, installed, verdict, said):
     finding = check_vllm(device, installed)
     assert finding.verdict == verdict
     assert said in finding.found + finding.advice
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "verdict"),
+    [
+        ("580.65.06", "13.0", "ok"),
+        ("575.57.08", "13.0", "warning"),
+        ("575.57.08", "12.9", "ok"),
+        ("470.42.01", "12.9", "warning"),
+        ("470.42.01", None, "ok"),
+        ("[N/A]", "13.0", "ok"),
+    ],
+)
+def test_the_gpu_and_its_driver(driver, cuda, verdict):
+    finding = check_gpu([f"NVIDIA H100 80GB HBM3, 81559 MiB, {driver}"], cuda)
+    assert finding.verdict == verdict
+    assert "H100" in finding.found
+    assert ("or newer" in finding.advice) == (verdict == "warning")
+
+
+def test_no_gpu_is_needed():
+    assert check_gpu([], "13.0").verdict in ("ok", "warning")
 
 
 def test_the_cpu():
