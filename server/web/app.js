@@ -123,11 +123,12 @@ async function ask(event) {
 }
 
 function busy(yes) {
-  const stopHadFocus = document.activeElement === byId("stop");
+  const [ends, next] = yes ? [byId("send"), byId("stop")] : [byId("stop"), question];
+  const hadFocus = document.activeElement === ends;
   byId("send").disabled = yes;
   byId("stop").disabled = !yes;
   sideBySide.disabled = yes;
-  if (!yes && stopHadFocus) question.focus();
+  if (hadFocus) next.focus(); // a button that is disabled would lose it to the top of the page
 }
 
 /** Give all bars one scale, so that they can be compared. */

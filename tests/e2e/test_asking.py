@@ -227,6 +227,16 @@ async def test_the_keyboard_is_enough(page, server, lane):
     await expect(page.get_by_label("Question")).to_have_value(re.compile(r"stamps\.\nIn March"))
 
 
+async def test_the_focus_is_never_lost_to_a_button_that_is_disabled(ready, lane, server):
+    await endless(ready, server)
+    await ready.get_by_role("button", name="Ask").press("Enter")
+    stop = ready.get_by_role("button", name="Stop")
+    await expect(stop).to_be_focused()
+    await expect(lane.steps.first).to_be_visible()
+    await stop.press("Enter")
+    await expect(ready.get_by_label("Question")).to_be_focused()
+
+
 async def test_the_end_is_announced_to_screen_readers(ready, lane):
     status = ready.get_by_role("status")
     await ask(ready)
