@@ -36,8 +36,13 @@ UP_TO = {
     r"(\S*stepgrpo train .*?)( --plan)?( +#.*)?": r"\1 --plan",
     r"(.*docker compose .*)up": r"\1config --quiet",
     r"kubectl apply -k (.*)": r"kubectl kustomize \1",
+    r"(\S+/locust -f \S+ --host \S+)": r"\1 --autostart --autoquit 0 --run-time 2s --web-port 0",
+    r"(\S+)/python -m venv (\S+)": r"\1/python -m venv \2 && \1/python -c '"
+    r'import sysconfig; print(sysconfig.get_path("purelib"))'
+    r"' | tee \2/lib/python*/site-packages/shared.pth",
 }
-"""Commands that would run on, or for hours, and what is run for them: all checks that precede the real start."""
+"""Commands that would run on, or for hours, and what is run for them: all checks that precede the real start, or a
+moment of it. A new environment sees what is installed already, so that little has to be fetched."""
 
 ELSEWHERE = {
     r"make (setup|test|test-fast)": "tests/unit/tools/test_makefile.py",
@@ -93,11 +98,15 @@ def prometheus_url(server: Server, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def here(server: Server, request: pytest.FixtureRequest, tmp_path: Path):
+def here(server: Server, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Runs a block in a folder that looks like a clone, against the tests' servers; what it makes stays there."""
     for path in ROOT.iterdir():
         if not path.name.startswith(".") and path.name != "runs":
             (tmp_path / path.name).symlink_to(path)
+
+    port = str(free_port())
+    for name in ("LOCUST_MASTER_BIND_PORT", "LOCUST_MASTER_NODE_PORT"):
+        monkeypatch.setenv(name, port)
 
     def run_block(block: Block) -> None:
         if server.model != "step-grpo":
