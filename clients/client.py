@@ -12,7 +12,7 @@ from clients.answer import Answer, AnswerBuilder, Event, answer_of
 from clients.control import ExitControl
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
-KEY_VARIABLES: Final = ("STEPGRPO_API_KEY", "OPENAI_API_KEY")
+KEY_VARIABLE: Final = "STEPGRPO_API_KEY"
 MAX_RETRIES: Final = 5
 """Retries after 429, 5xx and lost connections: the SDK waits as long as ``Retry-After`` says (more than two minutes are
 not waited for), else twice as long each time, with jitter."""
@@ -40,9 +40,10 @@ class Client:
     """Asks a server. As a context manager it closes its connections in the end.
 
     Args:
-        url: where the server is, without ``/v1``.
+        url: where the server is, with or without ``/v1``.
         model: a served name; the server's first by default.
-        api_key: else of the environment, ``STEPGRPO_API_KEY`` or ``OPENAI_API_KEY``.
+        api_key: else ``STEPGRPO_API_KEY`` of the environment; ``OPENAI_API_KEY`` is sent to nobody but OpenAI.
+        max_retries: of a request that a busy or failing server refused.
         timeout: seconds until an answer must be there, or the next chunk of a stream.
     """
 
@@ -175,7 +176,7 @@ def api_url(url: str) -> str:
 
 def key_of_environment() -> str:
     """The API key of the environment; servers that ask for none take any."""
-    return next((key for name in KEY_VARIABLES if (key := os.environ.get(name))), "none")
+    return os.environ.get(KEY_VARIABLE) or "none"
 
 
 def _request(question: Question, control: ExitControl | None) -> _Request:

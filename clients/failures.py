@@ -3,7 +3,7 @@
 import openai
 
 from clients.answer import IncompleteAnswerError
-from clients.client import KEY_VARIABLES
+from clients.client import KEY_VARIABLE
 
 Failure = (openai.OpenAIError, IncompleteAnswerError)
 """What a client raises when an answer cannot be had."""
@@ -17,7 +17,7 @@ def advice(error: Exception, url: str) -> str:
         case openai.APIConnectionError():
             return f"no server answers at {url}: start one with `stepgrpo serve`, or name the address of another"
         case openai.AuthenticationError() | openai.PermissionDeniedError():
-            return f"{url} refuses the API key: set {KEY_VARIABLES[0]} to one that the server knows"
+            return f"{url} refuses the API key: set {KEY_VARIABLE} to one that the server knows"
         case openai.RateLimitError():
             return f"{url} is busy, also after retries: try again later, or raise the server's limits"
         case openai.InternalServerError():

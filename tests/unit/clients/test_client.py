@@ -120,9 +120,16 @@ async def test_so_does_the_asynchronous_client(scripted):
 
 
 def test_the_key_comes_from_the_environment(scripted, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "general")
     monkeypatch.setenv("STEPGRPO_API_KEY", "own")
     for client in (Client(scripted.url + "/v1/", model="m"), Client(scripted.url, model="m", api_key="given")):
         scripted.reply(completion())
         client.ask("?")
     assert scripted.keys == ["Bearer own", "Bearer given"]
+
+
+def test_a_key_for_openai_is_sent_to_nobody_else(scripted, monkeypatch):
+    monkeypatch.delenv("STEPGRPO_API_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    scripted.reply(completion())
+    Client(scripted.url, model="m").ask("?")
+    assert scripted.keys == ["Bearer none"]
