@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic import Field, HttpUrl, SecretStr, ValidationError
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -76,6 +77,16 @@ class ServerSettings(BaseSettings):
     early_exit_threshold_cap: float | None = Field(
         None, ge=0, le=1, description="Confidence above which any request leaves its thinking."
     )
+
+    @field_validator("compare_url", "shadow_url")
+    @classmethod
+    def _without_secrets(cls, url: HttpUrl | None) -> HttpUrl | None:
+        """URLs are printed, and the page's is sent to browsers."""
+        if url is not None and (url.username or url.password):
+            raise PydanticCustomError(
+                "url_with_credentials", "URL must hold no user and password; a key belongs in shadow_api_key"
+            )
+        return url
 
 
 def load_settings(given: Mapping[str, Any], file: Path | None = None) -> ServerSettings:

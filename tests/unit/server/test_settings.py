@@ -37,6 +37,7 @@ def test_an_empty_variable_is_none(monkeypatch):
         ({"port": "x"}, "port: Input should be a valid integer"),
         ({"early_exit_threshold": 2}, "early_exit_threshold: Input should be less than or equal to 1"),
         ({"compare_url": "base"}, "compare_url: Input should be a valid URL"),
+        ({"shadow_url": "http://me:secret@base"}, "shadow_url: URL must hold no user and password"),
     ],
 )
 def test_a_value_that_does_not_fit(given, says):
