@@ -11,7 +11,8 @@ from training.errors import TrainingError
 
 def save_atomically(folder: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a folder beside ``folder``, then move its files over; ``config.json``, by which a checkpoint
-    is known, comes last.
+    is known, comes last. Whoever may read the folder may read its files; safetensors keeps them to their owner, and a
+    server that runs as another user could not load them.
     """
     staging = folder.with_name(folder.name + ".partial")
     shutil.rmtree(staging, ignore_errors=True)
@@ -19,6 +20,7 @@ def save_atomically(folder: Path, write: Callable[[Path], None]) -> None:
     write(staging)
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
+        path.chmod(folder.stat().st_mode & 0o666)
         path.replace(folder / path.name)
     staging.rmdir()
 

@@ -108,6 +108,17 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path):
     assert not (tmp_path / "model.partial").exists()
 
 
+def test_who_may_read_the_folder_of_a_checkpoint_may_read_its_files(tmp_path):
+    def write(folder):
+        for name in ("config.json", "model.safetensors"):
+            (folder / name).touch(0o600)
+
+    folder = tmp_path / "model"
+    folder.mkdir(0o755)
+    save_atomically(folder, write)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+
+
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
     with pytest.raises(PermissionError), clear_disk_errors(tmp_path):
         raise PermissionError(errno.EACCES, "denied")
