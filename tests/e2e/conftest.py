@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from lane import Lane
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 from programs import program
 from pydantic import HttpUrl
 from real_server import Server
@@ -22,6 +22,11 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 30_000
+"""Milliseconds to wait for anything: a busy machine is slow, and none of the tests is about speed."""
+
+expect.set_options(timeout=PATIENCE)
+
 EXPECTED = ("Failed to load resource", "net::ERR_")
 """What the browser itself says of a refused request."""
 
@@ -46,7 +51,7 @@ def complaints() -> list[str]:
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     """A fresh profile."""
     context = await browser.new_context()
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENCE)
     yield context
     await context.close()
 

@@ -1,5 +1,7 @@
 """What the page does when the server refuses, fails or is of another kind; and what becomes of hostile text."""
 
+from threading import Event
+
 import pytest
 from lane import Lane
 from playwright.async_api import expect
@@ -201,12 +203,14 @@ async def test_a_step_budget_that_the_server_ignores_is_said(page, lane, scripte
 
 
 async def test_text_streams_in_before_the_answer_ends(page, lane, scripted):
-    scripted.script = [thinking("Two. ", 3), thinking("Wait, two.", 6), 1, answer("2", 8), end(), END]
+    seen = Event()
+    scripted.script = [thinking("Two. ", 3), thinking("Wait, two.", 6), seen, answer("2", 8), end(), END]
     await open_and_ask(page, scripted)
     await expect(lane.steps).to_have_count(2)
     await expect(lane.root).to_have_attribute("aria-busy", "true")
     await expect(lane.answer).to_have_text("")
     await expect(page.get_by_role("button", name="Ask")).to_be_disabled()
+    seen.set()
     await expect(lane.answer).to_have_text("2")
     assert await lane.step_tokens() == [3, 3]
 

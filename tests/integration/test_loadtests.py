@@ -1,5 +1,6 @@
 """Locust against the real server, started as users start it."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -115,24 +116,40 @@ def test_no_server_is_said_in_one_line(server):
     assert "start one with `stepgrpo serve`" in run.stderr
 
 
-def test_answers_are_charted_beside_locusts_own_page(server):
-    port = free_port()
-    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--host", server.url, "--users", "2"]
-    command += ["--autostart", "--web-host", "127.0.0.1", "--web-port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def until(done, seconds=30):
+    """What ``done`` returns once it is something; locust may not listen yet."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if found := done():
+                return found
+        time.sleep(0.2)
+    pytest.fail("it did not come in time")
+
+
+def test_locusts_page_starts_runs_and_charts_their_answers(server):
+    """What is typed on the page counts; a run that cannot begin does not keep the next one from it."""
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py"]
+    command += ["--web-host", "127.0.0.1", "--web-port", url.rpartition(":")[2]]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    form = {"user_count": "2", "spawn_rate": "2", "run_time": "1m", "max_latency_p95": "", "temperature": "0.5"}
+
+    def state():
+        return httpx.get(f"{url}/stats/requests").json()["state"]
+
     try:
-        points: list[dict[str, float]] = []
-        deadline = time.monotonic() + 30
-        while not any("tokens per answer" in point for point in points) and time.monotonic() < deadline:
-            time.sleep(0.5)
-            try:
-                points = httpx.get(f"http://127.0.0.1:{port}/answers.json").json()
-            except httpx.TransportError:
-                continue
-        page = httpx.get(f"http://127.0.0.1:{port}/answers")
+        until(lambda: httpx.get(url).is_success)
+        httpx.post(f"{url}/swarm", data=form | {"host": "http://127.0.0.1:9"})
+        until(lambda: state() == "stopped")
+        httpx.post(f"{url}/swarm", data=form | {"host": server.url})
+        points = until(
+            lambda: [each for each in httpx.get(f"{url}/answers.json").json() if each.get("steps per answer")]
+        )
+        page = httpx.get(f"{url}/answers")
     finally:
         process.terminate()
-        process.wait(90)
+        report, _ = process.communicate(timeout=90)
     assert "Answers over time" in page.text
-    assert points[-1].keys() >= {"seconds", "answers per second"}
-    assert any(point.get("steps per answer", 0) > 0 for point in points)
+    assert points[0].keys() >= {"seconds", "answers per second", "tokens per answer"}
+    assert "**passed**" in report

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import uvicorn
@@ -60,7 +60,7 @@ class ScriptedServer:
     """A server on a free port.
 
     Attributes:
-        script: events of the next answers: chunks, ``END``, or seconds to wait.
+        script: events of the next answers: chunks, ``END``, seconds to wait, or an event of threading to wait for.
         refusal: status, body and headers of every answer instead.
         key: what requests must carry; None lets anyone.
         models: names that are served.
@@ -125,7 +125,9 @@ class ScriptedServer:
 
     async def _events(self) -> AsyncIterator[str]:
         for event in self.script:
-            if isinstance(event, int | float):
+            if isinstance(event, Event):
+                await asyncio.to_thread(event.wait, 60)
+            elif isinstance(event, int | float):
                 await asyncio.sleep(event)
             else:
                 yield f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n"
