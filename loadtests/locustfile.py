@@ -212,11 +212,12 @@ class Users(LoadTestShape):
 
 @events.init.add_listener
 def prepare(environment: Environment, **_: Any) -> None:
-    """Check the options, and let users finish their last answers."""
+    """Check the options, let users start as the scenario says and finish their last answers."""
     try:
-        Asker.run_of_process = Run(environment)
+        run = Asker.run_of_process = Run(environment)
     except (OSError, ValueError) as error:
         sys.exit(f"loadtests: {error}")
+    run.options.spawn_rate = run.options.spawn_rate or run.options.num_users  # locust would start one a second
     environment.stop_timeout = environment.stop_timeout or FINISHING_SECONDS
     if isinstance(environment.runner, WorkerRunner):
         mark_last_report(environment, environment.runner)
