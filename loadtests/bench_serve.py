@@ -16,6 +16,8 @@ from loadtests.bench_serve_servers import MODEL, both
 
 BUNDLED: Final = Path(__file__).resolve().parent.parent / "checkpoints" / "step-grpo"
 WARM_UP: Final = Load(concurrency=8, requests=16, tokens=16, stream=True)
+REST_SECONDS: Final = 1.5
+"""Between runs. For a second after its last step vLLM's engine polls for the next, at the other server's expense."""
 
 app = typer.Typer(no_args_is_help=True)
 bench = typer.Typer(no_args_is_help=True)
@@ -95,6 +97,7 @@ async def _row(servers: tuple[str, ...], load: Load, rounds: int) -> Row:
         order = (0, 1) if number % 2 else (1, 0)
         runs: dict[int, Measured] = {}
         for which in order:
+            await asyncio.sleep(REST_SECONDS)
             runs[which] = await run_load(servers[which], MODEL, load, seed=number)
         pairs.append((runs[0], runs[1]))
     return row_of(load, pairs)

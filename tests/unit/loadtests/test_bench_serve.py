@@ -60,6 +60,12 @@ def keep_signal_handlers() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These servers do not go on polling."""
+    monkeypatch.setattr("loadtests.bench_serve.REST_SECONDS", 0)
+
+
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
     server = Scripted()
