@@ -54,6 +54,9 @@ ELSEWHERE = {
     r"docker build .*": "tests/unit/deploy/test_dockerfile.py",
     r"ray start .*": "tests/integration/test_ray.py",
     r"(\w+=\S+ )?serve deploy .*": "tests/integration/test_ray.py",
+    r"pip install --no-deps stepgrpo": "tests/unit/test_packaging.py",
+    r"VLLM_PLUGINS=stepgrpo vllm serve .*": "tests/integration/test_plugin.py",
+    r"\S*python -m loadtests\.unruly .*": "tests/integration/test_server_hardening.py",
 }
 """Commands that are not run here: the test that runs their like, or what they need."""
 
