@@ -11,7 +11,7 @@ from rich.text import Text
 from reasoning import DEFAULT_MARKERS, load_card, parse_trace
 
 QUESTION = (
-    "Sam starts with 36 coins and gets 4 more each day. How many coins does Sam have"
+    "Sam starts with 33 coins and gets 4 more each day. How many coins does Sam have"
     " the first time that 7 friends can share them equally?"
 )
 CARD = Path(__file__).resolve().parent.parent / "checkpoints" / "step-grpo"

@@ -12,7 +12,7 @@ from pathlib import Path
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 QUESTION = (
-    "Sam starts with 36 coins and gets 4 more each day. How many coins does Sam have"
+    "Sam starts with 33 coins and gets 4 more each day. How many coins does Sam have"
     " the first time that 7 friends can share them equally?"
 )
 DESKTOP: ViewportSize = {"width": 1120, "height": 900}

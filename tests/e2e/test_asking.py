@@ -11,7 +11,7 @@ from playwright.async_api import expect
 pytestmark = pytest.mark.integration
 
 QUESTION = (
-    "Sam starts with 36 coins and gets 4 more each day. How many coins does Sam have"
+    "Sam starts with 33 coins and gets 4 more each day. How many coins does Sam have"
     " the first time that 7 friends can share them equally?"
 )
 
