@@ -15,6 +15,8 @@ model = ChatOpenAI(
     temperature=0,
     extra_body={"max_reasoning_steps": 4},
 )
-answer = model.invoke("Tom has 12 apples. In January 7 more arrive. How many apples does Tom have now?")
+answer = model.invoke(
+    "Leo has 12 stamps. In January 7 more are bought. In February 5 are sold. How many stamps does Leo have now?"
+)
 print(answer.content)
 print(answer.usage_metadata)

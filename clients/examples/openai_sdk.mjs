@@ -9,7 +9,7 @@ const { data } = await client.models.list();
 const stream = await client.chat.completions.create({
   model: data[0].id,
   messages: [
-    { role: "user", content: "Tom has 12 apples. In January 7 more arrive. How many apples does Tom have now?" },
+    { role: "user", content: "Leo has 12 stamps. In January 7 more are bought. In February 5 are sold. How many stamps does Leo have now?" },
   ],
   stream: true,
   max_reasoning_steps: 4, // the Node SDK sends fields that it does not know as they are

@@ -11,7 +11,10 @@ client = OpenAI(
 stream = client.chat.completions.create(
     model=client.models.list().data[0].id,
     messages=[
-        {"role": "user", "content": "Tom has 12 apples. In January 7 more arrive. How many apples does Tom have now?"}
+        {
+            "role": "user",
+            "content": "Leo has 12 stamps. In January 7 more are bought. In February 5 are sold. How many stamps does Leo have now?",
+        }
     ],
     stream=True,
     extra_body={"max_reasoning_steps": 4},
