@@ -8,14 +8,10 @@ client = OpenAI(
     base_url=os.environ.get("STEPGRPO_URL", "http://127.0.0.1:8000") + "/v1",
     api_key=os.environ.get("STEPGRPO_API_KEY", "none"),
 )
+question = "Leo has 12 stamps. In January 7 more are bought. In February 5 are sold. How many stamps does Leo have now?"
 stream = client.chat.completions.create(
     model=client.models.list().data[0].id,
-    messages=[
-        {
-            "role": "user",
-            "content": "Leo has 12 stamps. In January 7 more are bought. In February 5 are sold. How many stamps does Leo have now?",
-        }
-    ],
+    messages=[{"role": "user", "content": question}],
     stream=True,
     extra_body={"max_reasoning_steps": 4},
 )
