@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import yaml
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
-from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -83,9 +82,7 @@ class ServerSettings(BaseSettings):
     def _without_secrets(cls, url: HttpUrl | None) -> HttpUrl | None:
         """URLs are printed, and the page's is sent to browsers."""
         if url is not None and (url.username or url.password):
-            raise PydanticCustomError(
-                "url_with_credentials", "URL must hold no user and password; a key belongs in shadow_api_key"
-            )
+            raise ValueError("URL must hold no user and password; a key belongs in shadow_api_key")
         return url
 
 
@@ -117,7 +114,8 @@ def load_settings(given: Mapping[str, Any], file: Path | None = None) -> ServerS
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InvalidSettingsError(f"{where}: {first['msg']}" if where else first["msg"]) from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidSettingsError(f"{where}: {message}" if where else message) from error
     except SettingsError as error:
         raise InvalidSettingsError(str(error)) from error
 

@@ -1,7 +1,7 @@
 """Make the docs' pictures of dashboards, web page and one answer, from the bundled checkpoints: ``make pictures``.
 
-It starts a server of each, lets a real Prometheus watch the tuned one under load by locust, and draws what these say.
-Needs Prometheus and a Chromium (``.ci/programs`` installs both on Debian).
+It starts a server of each, lets a real Prometheus watch the tuned one under load by locust, a fifth of it replayed on
+the base, and draws what these say. Needs Prometheus and a Chromium (``.ci/programs`` installs both on Debian).
 """
 
 import argparse
@@ -48,18 +48,19 @@ def draw(folder: Path, seconds: int, scratch: Path) -> None:
     """
     port, base_port = free_port(), free_port()
     url, base_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{base_port}"
+    base_options = ("--allowed-origins", f'["{url}"]')
+    shadow = (f"--shadow-url={base_url}", "--shadow-share=0.2", "--shadow-per-minute=120", "--shadow-max-busy=16")
     with (
         running([f"127.0.0.1:{port}"], scratch, speed=SPEED) as prometheus,
-        serving(str(ROOT / "checkpoints" / "step-grpo"), port, "--compare-url", base_url) as tuned,
+        serving(str(ROOT / "checkpoints" / "base"), base_port, *base_options) as base,
+        serving(str(ROOT / "checkpoints" / "step-grpo"), port, "--compare-url", base_url, *shadow) as tuned,
     ):
+        _wait(base, base_url)
         _wait(tuned, url)
         _load(url, seconds)
         dashboard_pictures.main(prometheus.url, str(folder), str(seconds), WINDOW)
         answer_picture.main(url, str(folder / "answer.svg"))
-        allowed = ("--allowed-origins", f'["{url}"]')
-        with serving(str(ROOT / "checkpoints" / "base"), base_port, *allowed) as base:
-            _wait(base, base_url)
-            page_pictures.main(url, str(folder))
+        page_pictures.main(url, str(folder))
 
 
 def _wait(server: "subprocess.Popen[bytes]", url: str) -> None:

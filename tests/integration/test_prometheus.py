@@ -12,6 +12,7 @@ import pytest
 import yaml
 from programs import program
 from prometheus import FOLDER, Prometheus, running
+from real_server import start_server, stop_server
 
 pytestmark = pytest.mark.integration
 
@@ -25,6 +26,7 @@ RULES = [
     for group in yaml.safe_load((FOLDER / "rules" / "recording.yml").read_text())["groups"]
     for rule in group["rules"]
 ]
+SHADOW = 'source="shadow"'
 UP_TO = {"Exit position against the baseline": 4.0}
 """Shares that may exceed 1."""
 
@@ -104,12 +106,32 @@ def values(samples):
 def test_every_query_of_every_panel_has_plausible_data(observed, panel):
     for query in panel.queries:
         found = values(observed.prometheus.query(query.expression, observed.ordinary))
-        if 'source="shadow"' in query.expression:
-            continue  # no request is replayed here
+        if SHADOW in query.expression:
+            continue  # no request is replayed here: see below
         assert found, query.expression
         assert all(math.isfinite(value) and value >= 0 for value in found), found
         if panel.unit == "percentunit":
             assert max(found) <= UP_TO.get(panel.title, 1.0)
+
+
+def test_shadow_requests_show_what_they_found(server, checkpoint, tmp_path):
+    """The server that all tests share stands in for the base model; the two answer alike, so nothing is saved."""
+    queries = [query.expression for panel in PANELS for query in panel.queries if SHADOW in query.expression]
+    options = ("--shadow-url", server.url, "--shadow-share", "1", "--shadow-per-minute", "1000")
+    replaying = start_server(checkpoint, tmp_path / "log", *options)
+    try:
+        target = replaying.url.removeprefix("http://")
+        with running([target], tmp_path / "prometheus", speed=SPEED) as prometheus:
+            deadline = time.monotonic() + 60
+            compared = 'stepgrpo_shadow_requests_total{outcome="compared"}'
+            while max(values(prometheus.query(compared)), default=0) < 10 and time.monotonic() < deadline:
+                ask_for(replaying, 1, temperature=0)
+            assert queries
+            for query in queries:
+                (saved,) = values(prometheus.query(query))
+                assert saved == pytest.approx(0.0, abs=0.05)
+    finally:
+        stop_server(replaying)
 
 
 @pytest.mark.parametrize("record", RULES)

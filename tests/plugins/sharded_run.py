@@ -21,9 +21,10 @@ def follow(rank: int, processes: int, folder: Path) -> None:
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=processes)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, 1, hidden_size=64, layers=2)
+    mesh = init_device_mesh("cpu", (processes,))
     for layer in model.model.layers:
-        fully_shard(layer, mesh=init_device_mesh("cpu", (processes,)))
-    fully_shard(model, mesh=init_device_mesh("cpu", (processes,)))
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     engine = TransformersEngine(folder)
     sequences = [tokenizer.encode("Mia has 12 marbles."), tokenizer.encode(f"In January {rank} are lost.")]
@@ -38,4 +39,5 @@ def follow(rank: int, processes: int, folder: Path) -> None:
     held = sum(parameter.to_local().numel() for parameter in model.parameters())
     found = {"differences": [first, second], "held": held, "gathered": gathered, "head": head}
     (folder / f"found-{rank}.json").write_text(json.dumps(found))
+    distributed.barrier()  # a process that leaves while the other still sends would abort it
     distributed.destroy_process_group()
