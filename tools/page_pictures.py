@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, ViewportSize, sync_playwright
+from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 
 QUESTION = (
     "Sam starts with 33 coins and gets 4 more each day. How many coins does Sam have"
@@ -39,6 +39,7 @@ def main(url: str, folder: str) -> None:
 def ask(page: Page, url: str, both: bool) -> None:
     """Ask the question, greedy, and wait for the end."""
     page.goto(url)
+    expect(page.get_by_role("button", name="Ask")).to_be_enabled(timeout=30_000)  # once it knows what is served
     page.get_by_label("Side by side").set_checked(both)
     page.get_by_label("Temperature").fill("0")
     page.get_by_label("Question").fill(QUESTION)
