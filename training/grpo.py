@@ -277,7 +277,7 @@ def _arguments(recipe: Recipe, method: PolicyGradient, folder: Path, processes: 
         temperature=recipe.rollout.temperature,
         top_p=recipe.rollout.top_p,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant",
+        lr_scheduler_type=settings.schedule,
         weight_decay=settings.weight_decay,
         beta=settings.kl,
         epsilon=settings.clip_low,

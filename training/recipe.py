@@ -66,7 +66,11 @@ class DataSettings(Settings):
 
 
 class SftSettings(Settings):
-    """Supervised training of the base. ``drill`` is the leading share of the steps that shows plain solutions only."""
+    """Supervised training of the base.
+
+    ``drill`` is the leading share of the steps that shows plain and whole solutions only; after it, ``cut_share`` of
+    the traces are closed early.
+    """
 
     steps: Positive
     batch_tokens: Positive = 6144
@@ -132,8 +136,9 @@ class PruningSettings(Settings):
 class GrpoSettings(Settings):
     """The optimisation: a step samples ``prompts`` x ``group_size`` completions and makes ``updates`` updates.
 
-    ``micro_batch`` completions go through the model at once, on each process. ``token_budget`` ends the run after the
-    step in which so many tokens were sampled. ``save_every`` steps a checkpoint for ``--resume`` is written (0: never).
+    ``micro_batch`` completions go through the model at once, on each process. ``schedule`` is that of the learning rate:
+    ``linear`` falls to zero over the run. ``token_budget`` ends the run after the step in which so many tokens were
+    sampled. ``save_every`` steps a checkpoint for ``--resume`` is written (0: never).
     """
 
     steps: Positive
@@ -142,6 +147,7 @@ class GrpoSettings(Settings):
     updates: Positive = 4
     micro_batch: Positive
     learning_rate: float = 1e-6
+    schedule: Literal["constant", "linear"] = "constant"
     weight_decay: float = 0.01
     kl: float = 0.01
     clip_low: float = 0.2

@@ -106,8 +106,9 @@ def _batches(tokenizer: PreTrainedTokenizerBase, settings: SftSettings, seed: in
     stream = problems("train", seed)
     made = 0
     while True:
-        habits = DRILL if made < settings.drill * settings.steps else Habits()
-        pool = [_example(tokenizer, next(stream), habits, settings.cut_share, rng) for _ in range(POOL)]
+        drilling = made < settings.drill * settings.steps
+        habits, cut_share = (DRILL, 0.0) if drilling else (Habits(), settings.cut_share)
+        pool = [_example(tokenizer, next(stream), habits, cut_share, rng) for _ in range(POOL)]
         batches: list[list[Example]] = [[]]
         for example in sorted(pool, key=lambda example: len(example.tokens)):
             if (len(batches[-1]) + 1) * len(example.tokens) > settings.batch_tokens:

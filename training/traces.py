@@ -22,10 +22,10 @@ class Habits:
 
     first_pass_span: int = FIRST_PASS_SPAN
     first_pass_slip: float = 0.15
-    check_slip: float = 0.04
+    check_slip: float = 0.05
     false_accept: float = 0.05
     false_reject: float = 0.01
-    overlook: float = 0.02
+    overlook: float = 0.03
     redundant: tuple[float, ...] = (0.15, 0.2, 0.25, 0.2, 0.2)
 
 
