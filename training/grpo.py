@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -46,15 +46,30 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     Args:
         experience: what it learns from.
         pruning: leave out completions with little signal; None trains on all.
+        budget_left: share of the token budget that is not used up, where a falling learning rate ends with it.
         options: of ``GRPOTrainer``.
     """
 
-    def __init__(self, experience: Experience, pruning: PruningSettings | None, **options: Any) -> None:
-        self.experience, self.pruning = experience, pruning
+    def __init__(
+        self,
+        experience: Experience,
+        pruning: PruningSettings | None,
+        budget_left: Callable[[], float],
+        **options: Any,
+    ) -> None:
+        self.experience, self.pruning, self.budget_left = experience, pruning, budget_left
         self._latest_logps: torch.Tensor | None = None
         self._logprob_seconds = 0.0
         self._buffered_inputs: Any = None
         super().__init__(rollout_func=_sample, reward_funcs=self._reward, **options)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The learning rate's schedule; one that falls ends with the steps or the token budget, whichever is first."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if self.args.lr_scheduler_type == "linear":
+            (by_steps,) = set(scheduler.lr_lambdas)
+            scheduler.lr_lambdas = [lambda step: min(by_steps(step), self.budget_left())] * len(scheduler.lr_lambdas)
+        return scheduler
 
     def _reward(
         self, prompts: object, *, text: list[str], answer: list[str], group: list[int], **fields: Any
@@ -180,6 +195,7 @@ def train_policy(
         trainer = Trainer(
             Experience(recipe, method, sampler, tokenizer, processes=state.num_processes),
             recipe.pruning,
+            log.budget_left,
             model=model,
             args=_arguments(recipe, method, checkpoints, state.num_processes),
             train_dataset=data,

@@ -136,9 +136,10 @@ class PruningSettings(Settings):
 class GrpoSettings(Settings):
     """The optimisation: a step samples ``prompts`` x ``group_size`` completions and makes ``updates`` updates.
 
-    ``micro_batch`` completions go through the model at once, on each process. ``schedule`` is that of the learning rate:
-    ``linear`` falls to zero over the run. ``token_budget`` ends the run after the step in which so many tokens were
-    sampled. ``save_every`` steps a checkpoint for ``--resume`` is written (0: never).
+    ``micro_batch`` completions go through the model at once, on each process. ``schedule`` is that of the learning
+    rate: ``linear`` falls to zero over the run, whichever of ``steps`` and ``token_budget`` ends it. ``token_budget``
+    ends the run after the step in which so many tokens were sampled. ``save_every`` steps a checkpoint for ``--resume``
+    is written (0: never).
     """
 
     steps: Positive

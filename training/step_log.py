@@ -10,7 +10,7 @@ from training.errors import TrainingError
 from training.progress import StepCallback
 
 LOG_NAME = "training_log.jsonl"
-OMITTED = {"epoch", "learning_rate", "num_tokens"}
+OMITTED = {"epoch", "num_tokens"}
 
 
 class StepLog(TrainerCallback):  # type: ignore[misc]
@@ -40,6 +40,10 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
         kept = [line for line in read_log(path) if line["step"] <= resumed_step]
         self._sampled = sum(line["sampled_tokens"] for line in kept)
         self._kept = kept
+
+    def budget_left(self) -> float:
+        """Share of the token budget that is not used up; 1 where there is none."""
+        return max(0.0, 1 - self._sampled / self._token_budget) if self._token_budget is not None else 1.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object

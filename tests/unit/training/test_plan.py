@@ -32,3 +32,34 @@ def test_smaller_models_need_less():
     large, small = (estimate(load_recipe(name)) for name in ("qwen3-8b", "qwen3-1.7b"))
     assert small.training < large.training
     assert small.update_hours < large.update_hours
+
+
+def test_a_tiny_model_from_scratch_is_planned_for_a_core_and_all_its_stages_are_timed():
+    plan = estimate(load_recipe("quickstart"))
+    text = plan.as_markdown()
+    assert "quickstart on 1 x CPU core" in text
+    for part in ("0.983 million", "supervised training of the base", "evaluation", "in all", "minutes"):
+        assert part in text
+    assert "H100" not in text
+    assert "fits" not in text
+
+
+def test_the_plan_of_the_quickstart_is_within_a_factor_of_two_of_what_its_stages_took():
+    """Measured on a core of the machine that made the bundled pair: 18 minutes, 9 and 3; under 4 GiB."""
+    plan = estimate(load_recipe("quickstart"))
+    assert 9 < 60 * plan.base_hours < 36
+    assert 4.5 < 60 * (plan.rollout_hours + plan.update_hours) < 18
+    assert 1.5 < 60 * plan.evaluation_hours < 6
+    assert 2 < plan.total < 8
+
+
+def test_a_larger_model_from_scratch_is_planned_for_one_gpu():
+    text = estimate(load_recipe("quickstart-gpu")).as_markdown()
+    assert "quickstart-gpu on 1 x H100 80 GB" in text
+    assert "supervised training of the base" in text
+
+
+def test_a_model_that_is_only_post_trained_is_planned_without_a_base_and_without_its_evaluation():
+    text = estimate(load_recipe("qwen3-8b")).as_markdown()
+    assert "supervised" not in text
+    assert "evaluation" not in text

@@ -54,6 +54,18 @@ def test_the_token_budget_ends_a_run_after_the_step_that_reaches_it(tmp_path):
     assert [log(steps, number, sampled_tokens=10) for number in (1, 2, 3)] == [False, False, True]
 
 
+def test_what_is_left_of_the_token_budget_falls_to_nothing(tmp_path):
+    steps = step_log(tmp_path / "log.jsonl", token_budget=20)
+    begin(steps)
+    left = [steps.budget_left()]
+    for number in (1, 2, 3):
+        log(steps, number, sampled_tokens=8)
+        left.append(steps.budget_left())
+    assert left == pytest.approx([1, 0.6, 0.2, 0])
+    assert step_log(tmp_path / "log.jsonl", token_budget=20, resumed_step=1).budget_left() == pytest.approx(0.6)
+    assert step_log(tmp_path / "none.jsonl").budget_left() == 1
+
+
 @pytest.mark.parametrize("metric", ["loss", "grad_norm"])
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, metric):
     steps = step_log(tmp_path / "log.jsonl")
