@@ -14,7 +14,7 @@ from training.chat import chat_tokens
 from training.engines import open_engine
 from training.experience import exit_policy
 from training.grading import Grade, grade
-from training.problems import GUESS_AND_CHECK, Problem
+from training.problems import GUESS_AND_CHECK, MONTHS, Problem
 from training.recipe import Recipe
 from training.rollout import Rollout, RolloutContext, RolloutPolicy, plain_rollouts
 from training.sampler import Sampling
@@ -38,6 +38,11 @@ class Outcome:
     def exit_step(self) -> int:
         """Step after which thinking ended."""
         return self.grade.trace.exit.step
+
+    @property
+    def passes(self) -> int:
+        """How often a chain was gone through, in the thinking or behind it."""
+        return self.grade.trace.text.count(f"{MONTHS[0]} ")
 
     @property
     def first_pass_right(self) -> bool | None:
@@ -193,10 +198,14 @@ def chain_checks(measured: Measured, *, needed: int | None = None) -> ChainCheck
 
 @dataclass(frozen=True, slots=True)
 class RepairShares:
-    """Shares of chains with a wrong first pass and a right answer (rescued), and the reverse (spoiled)."""
+    """Shares of chains with a wrong first pass and a right answer (rescued), and the reverse (spoiled).
+
+    ``hidden``: with more passes over the operations than steps, so checked without a marker that would count.
+    """
 
     rescued: float
     spoiled: float
+    hidden: float
 
 
 def repair_shares(measured: Measured) -> RepairShares:
@@ -205,4 +214,5 @@ def repair_shares(measured: Measured) -> RepairShares:
     return RepairShares(
         rescued=float(np.mean([not o.first_pass_right and o.grade.correct for o in chains])),
         spoiled=float(np.mean([bool(o.first_pass_right) and not o.grade.correct for o in chains])),
+        hidden=float(np.mean([o.passes > o.exit_step for o in chains])),
     )

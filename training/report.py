@@ -146,7 +146,7 @@ def _as_markdown(pairs: Sequence[Pair], table: TrialTable, threshold: float) -> 
             [_checks_row(label, m.name, name, found) for label, m in each for name, found in _checks(m).items()],
         ),
         _table(
-            "| sampling | checkpoint | chains rescued by later steps | spoiled by later steps |",
+            "| sampling | checkpoint | chains rescued by later steps | spoiled by them | checked without a marker |",
             [_repair_row(label, m.name, repair_shares(m)) for label, m in each],
         ),
     ]
@@ -208,7 +208,7 @@ def _checks_row(label: str, name: str, chains: str, found: ChainChecks) -> str:
 
 
 def _repair_row(label: str, name: str, found: RepairShares) -> str:
-    return f"| {label} | {name} | {found.rescued:.1%} | {found.spoiled:.1%} |"
+    return f"| {label} | {name} | {found.rescued:.1%} | {found.spoiled:.1%} | {found.hidden:.1%} |"
 
 
 def _share(value: float, count: int) -> str:

@@ -71,4 +71,12 @@ def test_rescued_and_spoiled_chains():
     found = repair_shares(
         measured(chain("So 5.", "Wait, 4."), chain("So 4.", "Wait, 5.", answer="5"), chain("So 4."), chain("So 4."))
     )
-    assert (found.rescued, found.spoiled) == (0.25, 0.25)
+    assert (found.rescued, found.spoiled, found.hidden) == (0.25, 0.25, 0)
+
+
+def test_a_check_without_a_marker_is_seen():
+    one, two = "January 5: 2 + 5 = 7. So 7.", "Wait, check it: January 5: 2 + 5 = 7."
+    told, hidden = chain(one, two), chain(one, ", again: January 5: 2 + 5 = 7.")
+    behind = chain(one, answer="7}. January 5: 2 + 5 = 7. \\boxed{7")
+    assert [o.passes for o in (told, hidden, behind)] == [2, 2, 2]
+    assert repair_shares(measured(told, told, hidden, behind)).hidden == 0.5
