@@ -11,19 +11,29 @@ UTILISATION = 0.35
 """Share of the peak FLOP/s that training reaches."""
 DECODING_EFFICIENCY = 0.6
 """Share of the peak bandwidth that decoding reaches."""
+MEASUREMENTS = 4
+"""Answers to each question of the evaluation: base and tuned, sampled and greedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """One accelerator: memory in GiB, peak bfloat16 FLOP/s, memory bandwidth in bytes/s."""
+    """What a process runs on: memory in GiB, peak FLOP/s, memory bandwidth in bytes/s.
+
+    On a CPU ``memory`` is unknown: the engine takes ``cache`` GiB beside its weights, PyTorch and vLLM ``programs``.
+    """
 
     name: str
-    memory: float
     flops: float
     bandwidth: float
+    memory: float | None = None
+    cache: float = 0
+    programs: float = 0
 
 
-H100 = Hardware("H100 80 GB", 80, 989e12, 3.35e12)
+H100 = Hardware("H100 80 GB", flops=989e12, bandwidth=3.35e12, memory=80)
+CPU_CORE = Hardware("CPU core", flops=150e9, bandwidth=20e9, cache=1, programs=1.5)
+CPU_PARAMETERS = 10e6
+"""Most parameters of a base that is trained from scratch on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +50,45 @@ class Plan:
     training: float
     activations: float
     engine: float
+    base_hours: float
     rollout_hours: float
     update_hours: float
+    evaluation_hours: float
+
+    @property
+    def total(self) -> float:
+        """Memory of all parts."""
+        return self.training + self.activations + self.engine + self.hardware.programs
 
     @property
     def fits(self) -> bool:
         """Whether a device holds the run, with a tenth to spare."""
-        return self.training + self.activations + self.engine <= 0.9 * self.hardware.memory
+        return self.hardware.memory is None or self.total <= 0.9 * self.hardware.memory
 
     def as_markdown(self) -> str:
         """A table for people."""
-        total = self.training + self.activations + self.engine
+        total = f"{self.total:.2f} GiB"
+        if self.hardware.memory is not None:
+            total = f"{self.total:.2f} of {self.hardware.memory:g} GiB: {'fits' if self.fits else 'does not fit'}"
+        memory = {
+            "weights, gradients, optimiser": self.training,
+            "activations of a micro-batch": self.activations,
+            "rollout engine: weights and cache": self.engine,
+            "PyTorch and vLLM themselves": self.hardware.programs,
+        }
+        stages = {
+            "supervised training of the base": self.base_hours,
+            "rollouts": self.rollout_hours,
+            "updates": self.update_hours,
+            "evaluation": self.evaluation_hours,
+        }
+        unit = "GiB" if self.devices == 1 else "GiB a device"
         rows = {
-            "parameters": f"{self.parameters / 1e9:.3g} billion",
-            "weights, gradients, optimiser": f"{self.training:.2f} GiB a device",
-            "activations of a micro-batch": f"{self.activations:.2f} GiB a device",
-            "rollout engine: weights and cache": f"{self.engine:.2f} GiB a device",
-            "total": f"{total:.2f} of {self.hardware.memory:g} GiB: {'fits' if self.fits else 'does not fit'}",
-            "rollouts": f"{self.rollout_hours:.2f} hours",
-            "updates": f"{self.update_hours:.2f} hours",
+            "parameters": _count(self.parameters),
+            **{name: f"{gib:.2f} {unit}" for name, gib in memory.items() if gib},
+            "memory in all": total,
+            **{name: _time(hours) for name, hours in stages.items() if hours},
+            "time in all": _time(sum(stages.values())),
         }
         lines = [
             f"# {self.recipe} on {self.devices} x {self.hardware.name} (estimate)",
@@ -69,13 +99,27 @@ class Plan:
         return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows.items()), ""])
 
 
-def estimate(recipe: Recipe, *, devices: int = 8, hardware: Hardware = H100) -> Plan:
+def _count(parameters: float) -> str:
+    return f"{parameters / 1e9:.3g} billion" if parameters >= 1e9 else f"{parameters / 1e6:.3g} million"
+
+
+def _time(hours: float) -> str:
+    return f"{hours:.2f} hours" if hours >= 2 else f"{60 * hours:.1f} minutes"
+
+
+def estimate(recipe: Recipe, *, devices: int | None = None, hardware: Hardware | None = None) -> Plan:
     """Estimate a run sharded over all devices (FSDP), with an engine on each.
 
-    Completions are taken to reach half their limit, activations to be recomputed where the recipe says so.
+    Completions are taken to reach half their limit, activations to be recomputed where the recipe says so. By default a
+    base that is trained from scratch gets a CPU core or, where it is large, one H100, and a checkpoint eight.
     """
     model, settings = recipe.model, recipe.grpo
     parameters = model.parameters or 12.0 * model.layers * model.hidden_size**2
+    from_scratch = model.path is None
+    if devices is None:
+        devices = 1 if from_scratch else 8
+    if hardware is None:
+        hardware = CPU_CORE if from_scratch and parameters <= CPU_PARAMETERS else H100
     width = 2 if model.dtype == "bfloat16" else 4
     trained = parameters
     if recipe.lora is not None:
@@ -89,13 +133,18 @@ def estimate(recipe: Recipe, *, devices: int = 8, hardware: Hardware = H100) -> 
     samples = settings.prompts * settings.group_size
     mean_tokens = recipe.rollout.max_completion_tokens / 2
     key_value = 2 * model.layers * (model.key_value_size or model.hidden_size // 2) * width
-    cache = recipe.rollout.gpu_memory * hardware.memory * GIB - parameters * width
+    whole = parameters * width / GIB
+    engine = whole + hardware.cache if hardware.memory is None else recipe.rollout.gpu_memory * hardware.memory
+    cache = (engine - whole) * GIB
     held = key_value * (recipe.rollout.max_prompt_tokens + mean_tokens / 2)  # bytes of a sequence half way
     batch = max(1.0, min(samples / devices, cache / held))
     step_seconds = (parameters * width + batch * held) / hardware.bandwidth / DECODING_EFFICIENCY
-    rollout_seconds = samples / devices / batch * mean_tokens * step_seconds
+    answer_seconds = mean_tokens * step_seconds / batch / devices
     passes = 4 if settings.gradient_checkpointing else 3
     flops = 2 * parameters * samples * (mean_tokens + recipe.rollout.max_prompt_tokens) * (passes + bool(settings.kl))
+    speed = devices * UTILISATION * hardware.flops
+    supervised = 6 * parameters * recipe.sft.batch_tokens * recipe.sft.steps if recipe.sft else 0
+    measured = MEASUREMENTS * recipe.evaluation.questions if from_scratch else 0
     return Plan(
         recipe=recipe.name,
         parameters=parameters,
@@ -103,7 +152,9 @@ def estimate(recipe: Recipe, *, devices: int = 8, hardware: Hardware = H100) -> 
         devices=devices,
         training=(weights + gradients_and_moments + reference) / GIB,
         activations=activations / GIB,
-        engine=recipe.rollout.gpu_memory * hardware.memory,
-        rollout_hours=settings.steps * rollout_seconds / 3600,
-        update_hours=settings.steps * flops / (devices * UTILISATION * hardware.flops) / 3600,
+        engine=engine,
+        base_hours=supervised / speed / 3600,
+        rollout_hours=settings.steps * samples * answer_seconds / 3600,
+        update_hours=settings.steps * flops / speed / 3600,
+        evaluation_hours=measured * answer_seconds / 3600,
     )

@@ -38,18 +38,19 @@ def test_a_tiny_model_from_scratch_is_planned_for_a_core_and_all_its_stages_are_
     plan = estimate(load_recipe("quickstart"))
     text = plan.as_markdown()
     assert "quickstart on 1 x CPU core" in text
-    for part in ("0.983 million", "supervised training of the base", "evaluation", "in all", "minutes"):
+    for part in ("0.983 million", "supervised training of the base", "evaluation", "time in all", "minutes"):
         assert part in text
     assert "H100" not in text
     assert "fits" not in text
 
 
-def test_the_plan_of_the_quickstart_is_within_a_factor_of_two_of_what_its_stages_took():
-    """Measured on a core of the machine that made the bundled pair: 18 minutes, 9 and 3; under 4 GiB."""
+def test_the_plan_of_the_quickstart_is_within_a_factor_of_two_of_what_was_measured():
+    """On one core: 18 minutes for the base, 9 for Step-GRPO, some 30 in all with the evaluation; 4 GiB."""
     plan = estimate(load_recipe("quickstart"))
+    post_training = plan.rollout_hours + plan.update_hours
     assert 9 < 60 * plan.base_hours < 36
-    assert 4.5 < 60 * (plan.rollout_hours + plan.update_hours) < 18
-    assert 1.5 < 60 * plan.evaluation_hours < 6
+    assert 4.5 < 60 * post_training < 18
+    assert 15 < 60 * (plan.base_hours + post_training + plan.evaluation_hours) < 60
     assert 2 < plan.total < 8
 
 
