@@ -1,7 +1,9 @@
 """The ``stepgrpo`` command: one table of sub-commands, each imported from its package only when it runs."""
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -40,7 +42,14 @@ def load(name: str) -> Any:
     for group in others:
         command.commands.update(group.commands)
         command.help = entry.summary
+    for each in (command, *getattr(command, "commands", {}).values()):
+        each.help = _filled(each.help or "")
     return command
+
+
+def _filled(text: str) -> str:
+    """Help whose paragraphs break where the terminal ends, and not where the code did."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 class LazyGroup(TyperGroup):
@@ -78,7 +87,8 @@ def _options(
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script. What a recipe names may lie where the user is, as with ``python -m``."""
+    sys.path.append(str(Path.cwd()))
     app(prog_name="stepgrpo")
 
 

@@ -101,6 +101,21 @@ def test_the_version_is_the_installed_one():
     assert run("--version").output == f"stepgrpo {version('stepgrpo')}\n"
 
 
+def test_modules_beside_the_user_can_be_named_and_shadow_nothing(tmp_path):
+    (tmp_path / "own_reward.py").write_text("METHOD = 1")
+    (tmp_path / "typer.py").write_text("raise SystemExit('shadowed')")
+    script = "import sys, stepgrpo\ntry: stepgrpo.main()\nfinally: import own_reward; print(own_reward.METHOD)"
+    command = [sys.executable, "-P", "-c", script, "--version"]  # as the console script: no folder of the user's
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.stdout.splitlines() == [f"stepgrpo {version('stepgrpo')}", "1"], result.stderr
+
+
+def test_paragraphs_of_a_help_page_are_filled_and_keep_no_line_breaks_of_the_code():
+    for name, command in leaves():
+        broken = [part for part in command.help.split("\n\n") if "\n" in part.strip()]
+        assert broken == [], name
+
+
 def test_no_arguments_show_the_help_and_fail():
     result = run()
     assert result.exit_code == 2
