@@ -123,7 +123,7 @@ def compare(
     except InvalidQuestionsError as error:
         _fail("compare", str(error))
     if output is not None and find_spec("matplotlib") is None:
-        _fail("compare", "--output draws a plot: pip install 'stepgrpo[clients]', or leave it out")
+        _fail("compare", "--output draws a plot: pip install matplotlib, or leave it out")
     options = _options(temperature, max_tokens, seed)
     console = Console()
 

@@ -33,11 +33,8 @@ def main(url: str, picture: str) -> None:
     console = Console(record=True, width=88, file=io.StringIO())
     console.print(Text(QUESTION, style="bold"), "")
     for number, step in enumerate(trace.steps, start=1):
-        line = Text(f" step {number}  ", style="dim")
-        text = step.text.strip()
-        line.append(step.marker or "", style="bold magenta")
-        line.append(text.removeprefix(step.marker or ""))
-        console.print(line)
+        marker, text = step.marker or "", step.text.strip()
+        console.print(Text.assemble((f" step {number}  ", "dim"), (marker, "bold #d7a6e0"), text.removeprefix(marker)))
     exit_, tokens = report["exit"], report["tokens"]
     console.print(Text(f"   exit  {exit_['reason']}, after step {exit_['step']}", style="bold cyan"))
     console.print("", Text(message["content"].strip(), style="bold"), "")

@@ -111,7 +111,7 @@ def test_a_plot_that_cannot_be_drawn_is_refused_before_anything_is_asked(scripte
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = run("--base", scripted.url, "--tuned", scripted.url, "--output", str(tmp_path), str(questions))
     assert result.exit_code == 2
-    assert "pip install 'stepgrpo[clients]'" in result.output
+    assert "pip install matplotlib" in result.output
     assert scripted.bodies == []
 
 
