@@ -11,6 +11,7 @@ from training.data import SUFFIXES, DataError
 
 BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 LETTERS = "ABCD"
+CHOICE = re.compile(r"^\(?([A-Za-z])\)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def _level(row: dict[str, Any]) -> str:
 
 
 def _bbh(row: dict[str, Any], config: str) -> Item:
-    return Item(row["input"], row["target"].strip("()"), config)
+    return Item(row["input"], CHOICE.sub(r"\1", row["target"]), config)
 
 
 BBH_TASKS = (
@@ -139,10 +140,13 @@ def _rows(benchmark: Benchmark, name: str, config: str | None, folder: Path | No
 
 
 def same_text(found: str, answer: str) -> bool:
-    """Whether two short answers are the same words or the same choice, as "(A)" and "a" are."""
+    """Whether two short answers are the same words, the same choice, as "(A)" and "a" are, or the same brackets."""
     return _plain(found) == _plain(answer)
 
 
 def _plain(text: str) -> str:
-    bare = re.sub(r"\\text(?:bf)?\{([^{}]*)\}", r"\1", text)
-    return bare.strip().strip("().").strip().casefold()
+    bare = re.sub(r"\\text(?:bf)?\{([^{}]*)\}", r"\1", text).strip().rstrip(".").strip()
+    bare = CHOICE.sub(r"\1", bare)
+    if not any(character.isalnum() for character in bare):
+        bare = re.sub(r"[\s\\]", "", bare)
+    return bare.casefold()

@@ -55,8 +55,10 @@ def test_gpqa_lists_its_choices_in_an_order_of_the_questions_own(tmp_path):
 def test_bbh_is_a_folder_of_tasks(tmp_path):
     write(tmp_path / "bbh", "navigate", {"input": "Q", "target": "Yes"})
     write(tmp_path / "bbh", "snarks", {"input": "Q", "target": "(A)"})
+    write(tmp_path / "bbh", "dyck_languages", {"input": "Q", "target": ") )"})
     items = load_benchmark("bbh", tmp_path)
-    assert [(item.difficulty, item.answer) for item in items] == [("navigate", "Yes"), ("snarks", "A")]
+    found = [(item.difficulty, item.answer) for item in items]
+    assert found == [("dyck_languages", ") )"), ("navigate", "Yes"), ("snarks", "A")]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,15 @@ def test_what_cannot_be_loaded_is_said_in_a_line(tmp_path, name, row, says):
         load_benchmark(name, tmp_path)
 
 
-@pytest.mark.parametrize(("found", "answer"), [("(A)", "A"), ("\\text{True}", "True"), (" yes. ", "Yes")])
+@pytest.mark.parametrize(("found", "answer"), [("(A)", "A"), ("a).", "A"), ("\\text{True}", "True"), (" yes. ", "Yes")])
 def test_words_and_choices_are_compared_as_such(found, answer):
     assert same_text(found, answer)
     assert not same_text(found, "B")
+
+
+@pytest.mark.parametrize(
+    ("found", "answer"), [("] )", "] )"), ("])", "] )"), ("] ) \\}", "] ) }"), ("\\text{> )}", "> )")]
+)
+def test_brackets_that_are_the_answer_are_compared_one_by_one(found, answer):
+    assert same_text(found, answer)
+    assert not any(same_text(other, answer) for other in (")", "(", "( )", ") >", "(((", ") ]", "."))
