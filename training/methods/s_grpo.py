@@ -56,7 +56,7 @@ def serial_rollouts(context: RolloutContext, prompts: Sequence[list[int]]) -> li
 
 def _exits(context: RolloutContext, completion: Completion) -> list[tuple[list[int], int]]:
     """Paths that end in the inducer, and how many tokens of the trajectory each keeps."""
-    tokens = list(completion.tokens)
+    tokens = list(completion.tokens[:-1] if completion.finish == "eos" else completion.tokens)
     inducer = INDUCER.format(end=context.config.think[1])
     thought = _thought_length(context, tokens, len(inducer.encode()))
     positions = sorted(context.rng.randint(1, thought) for _ in range(context.group_size - 1))

@@ -103,3 +103,13 @@ def test_a_serial_group_exits_along_one_trajectory(tokenizer, scripted_engine, e
         assert one.text.endswith("</think>\n\n4.")
         assert one.cost < len(one.completion_ids)
     assert len(engine.requests) == 4
+
+
+def test_a_thought_without_an_end_keeps_no_end_of_sequence_inside_its_exits(tokenizer, scripted_engine, exit_config):
+    engine = scripted_engine("<think>\n4")
+    context = RolloutContext(engine, tokenizer, exit_config, group_size=40, rng=random.Random(1))
+    *exits, whole = serial_rollouts(context, [tokenizer.encode("ask")] * 40)
+    assert whole.completion_ids[-1] == tokenizer.eos_token_id
+    assert {one.reused for one in exits} >= {1, len(whole.completion_ids) - 1}
+    for one in exits:
+        assert tokenizer.eos_token_id not in one.completion_ids[:-1]
