@@ -1,6 +1,5 @@
 """The manifests, rendered by kubectl and checked offline against Kubernetes's own schemas."""
 
-import re
 import subprocess
 from pathlib import Path
 
@@ -9,6 +8,9 @@ import pytest
 import yaml
 from dockerfile import STAGES
 from programs import program
+
+from server.app import SHUTDOWN_SECONDS
+from server.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 OVERLAYS = ("cpu", "gpu")
@@ -80,9 +82,16 @@ def test_probes_ask_for_life_and_for_readiness(container):
     assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] >= 600
 
 
+def test_the_service_sets_no_variable_that_the_server_would_take_for_a_setting(objects, pod):
+    injected = objects["Service"]["metadata"]["name"].upper() + "_PORT"
+    assert injected == "STEPGRPO_PORT"
+    assert "port" in ServerSettings.model_fields
+    assert pod["enableServiceLinks"] is False
+
+
 def test_a_pod_has_time_to_drain(pod, container):
-    (seconds,) = re.findall(r"SHUTDOWN_SECONDS = (\d+)", (ROOT / "server" / "app.py").read_text())
-    assert pod["terminationGracePeriodSeconds"] > container["lifecycle"]["preStop"]["sleep"]["seconds"] + int(seconds)
+    slept = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > slept + SHUTDOWN_SECONDS
 
 
 def test_selectors_find_the_pods(objects):
@@ -106,3 +115,13 @@ def test_queue_depth_scales_the_gpu_servers_and_nobody_else_sets_their_number():
     assert scaled["scaleTargetRef"]["name"] == objects["Deployment"]["metadata"]["name"]
     assert "replicas" not in objects["Deployment"]["spec"]
     assert any("vllm:num_requests_waiting" in trigger["metadata"]["query"] for trigger in scaled["triggers"])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_replicas_are_not_let_go_at_once(version):
+    (scaled,) = [each["spec"] for each in rendered("gpu") if each["kind"] == "ScaledObject"]
+    behavior = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] >= 600
+    spec = {"scaleTargetRef": {"kind": "Deployment", "name": "stepgrpo"}, "maxReplicas": 8, "behavior": behavior}
+    autoscaler = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "stepgrpo"}}
+    kubernetes_validate.validate(autoscaler | {"spec": spec}, version, strict=True)
