@@ -41,11 +41,12 @@ WORKDIR /var/lib/stepgrpo
 
 FROM runtime AS load
 ARG VERSION=0.1.0
+ARG PYTHON_VERSION
 LABEL org.opencontainers.image.title="stepgrpo load" \
       org.opencontainers.image.description="Load on a stepgrpo server, by locust" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.11.13-slim-bookworm"
+      org.opencontainers.image.base.name="docker.io/library/python:${PYTHON_VERSION}-slim-bookworm"
 COPY --from=build-load /opt/stepgrpo /opt/stepgrpo
 COPY loadtests /opt/loadtests/loadtests
 COPY clients /opt/loadtests/clients
@@ -76,7 +77,9 @@ COPY checkpoints checkpoints
 RUN python3 -m pip install --no-cache-dir --constraint constraints.txt . \
  && useradd --uid 10001 --no-log-init --create-home --home-dir /var/lib/stepgrpo stepgrpo
 ENV HOME=/var/lib/stepgrpo \
-    STEPGRPO_HOST=0.0.0.0
+    STEPGRPO_HOST=0.0.0.0 \
+    VLLM_NO_USAGE_STATS=1 \
+    HF_HUB_OFFLINE=1
 WORKDIR /var/lib/stepgrpo
 USER 10001:10001
 EXPOSE 8000
@@ -88,18 +91,23 @@ CMD ["serve"]
 # The last stage is what a build without --target makes.
 FROM runtime AS cpu
 ARG VERSION=0.1.0
+ARG PYTHON_VERSION
 LABEL org.opencontainers.image.title="stepgrpo server (CPU)" \
       org.opencontainers.image.description="OpenAI-compatible server that reports steps, exits and savings of every answer" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.11.13-slim-bookworm"
+      org.opencontainers.image.base.name="docker.io/library/python:${PYTHON_VERSION}-slim-bookworm"
 # vLLM compiles kernels for the model when it starts, with g++.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends g++ libnuma1 \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build-cpu /opt/stepgrpo /opt/stepgrpo
+# vLLM would bind a thread to each core of the host, and all of them would share the few cores that the container may
+# use. One is enough for the bundled model.
 ENV STEPGRPO_HOST=0.0.0.0 \
+    OMP_NUM_THREADS=1 \
+    VLLM_CPU_OMP_THREADS_BIND=nobind \
     VLLM_CPU_KVCACHE_SPACE=1 \
     VLLM_NO_USAGE_STATS=1 \
     HF_HUB_OFFLINE=1

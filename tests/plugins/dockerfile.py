@@ -20,3 +20,8 @@ def _stages() -> dict[str, list[str]]:
 
 
 STAGES = _stages()
+
+
+def runs(stage: str) -> list[str]:
+    """The commands that a stage runs."""
+    return [line.removeprefix("RUN ") for line in STAGES[stage] if line.startswith("RUN ")]

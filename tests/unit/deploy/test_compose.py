@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from programs import compose
 
+from server.app import SHUTDOWN_SECONDS
+
 ROOT = Path(__file__).resolve().parents[3]
 PROFILES = {
     "": {"server"},
@@ -53,6 +55,18 @@ def test_every_service_has_limits_and_a_health_check(services):
     for name, service in services.items():
         assert service["deploy"]["resources"]["limits"]["memory"], name
         assert "healthcheck" in service or "build" in service, "an image of ours brings its own"
+
+
+def test_the_default_needs_no_more_than_two_cores():
+    """Docker refuses a container that may use more of them than the machine has."""
+    services = resolved("--profile", "load")["services"]
+    assert all(float(service["deploy"]["resources"]["limits"]["cpus"]) <= 2 for service in services.values())
+
+
+def test_a_server_has_longer_to_end_than_it_takes(services):
+    (server,) = [service for name, service in services.items() if name.startswith("server")]
+    assert server["stop_grace_period"] == "45s"
+    assert SHUTDOWN_SECONDS < 45
 
 
 def test_ports_are_open_to_this_machine_only_unless_asked(services):

@@ -8,14 +8,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from dockerfile import STAGES, TEXT
+from dockerfile import STAGES, TEXT, runs
 
 ROOT = Path(__file__).resolve().parents[3]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-
-
-def runs(stage):
-    return [line.removeprefix("RUN ") for line in STAGES[stage] if line.startswith("RUN ")]
 
 
 def test_hadolint_has_nothing_to_say():
@@ -55,6 +51,19 @@ def test_the_gpu_image_is_the_pinned_version_of_vllm():
 def test_the_server_listens_on_the_port_that_is_published(stage):
     assert "EXPOSE 8000" in STAGES[stage]
     assert "STEPGRPO_HOST=0.0.0.0" in " ".join(STAGES[stage])
+
+
+@pytest.mark.parametrize("stage", ["cpu", "gpu"])
+def test_the_server_tells_nobody_that_it_runs(stage):
+    variables = " ".join(line for line in STAGES[stage] if line.startswith("ENV "))
+    assert "VLLM_NO_USAGE_STATS=1" in variables
+    assert "HF_HUB_OFFLINE=1" in variables
+
+
+def test_the_threads_on_the_cpu_do_not_grow_with_the_cores_of_the_host():
+    variables = " ".join(line for line in STAGES["cpu"] if line.startswith("ENV "))
+    assert "VLLM_CPU_OMP_THREADS_BIND=nobind" in variables
+    assert "OMP_NUM_THREADS=1" in variables
 
 
 def test_only_what_is_copied_enters_the_build_context():
