@@ -1,8 +1,9 @@
-"""A client's connection on a real uvicorn: large or slow heads, and answers that are left unread."""
+"""A client's connection on a real uvicorn: large or slow heads, trailers, and answers that are left unread."""
 
 import asyncio
 import contextlib
 import json
+import socket
 
 import pytest
 import uvicorn
@@ -13,13 +14,21 @@ MEGABYTE = b"x" * 2**20
 
 
 class App:
-    """Answers ``/`` with the size of the body, and ``/endless`` without end."""
+    """Answers ``/`` with the size of the body, ``/refused`` without reading it, ``/large`` and ``/endless``."""
 
-    def __init__(self):
+    def __init__(self, large=0):
+        self.large = large
         self.left = asyncio.Event()
+        self.headers = []
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan":
+            return
+        if scope["path"] in ("/refused", "/large"):
+            body = b"" if scope["path"] == "/refused" else b"x" * self.large
+            length = b"%d" % len(body)
+            await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", length)]})
+            await send({"type": "http.response.body", "body": body})
             return
         if scope["path"] == "/endless":
             await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -33,6 +42,7 @@ class App:
         while (message := await receive()).get("more_body"):
             size += len(message["body"])
         size += len(message.get("body", b""))
+        self.headers.append([name for name, _ in scope["headers"]])
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]})
         await send({"type": "http.response.body", "body": b"%8d" % size})
 
@@ -41,19 +51,36 @@ class App:
             pass
 
 
+class Connect:
+    """Connects to a server."""
+
+    def __init__(self, server):
+        self._listening = server.servers[0].sockets[0]
+        self.open = server.server_state.connections
+
+    async def __call__(self, window=None):
+        """A new connection; with ``window``, so many bytes or a little more can be under way to it."""
+        own = socket.socket()
+        own.setblocking(False)
+        if window is not None:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+            self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, window)
+        await asyncio.get_running_loop().sock_connect(own, self._listening.getsockname())
+        return await asyncio.open_connection(sock=own)
+
+
 @contextlib.asynccontextmanager
-async def served(app=None, max_head_bytes=1000, client_seconds=30.0):
-    """A function that connects to a server."""
+async def served(app=None, max_head_bytes=3000, client_seconds=30.0):
+    """What connects to a server."""
     protocol = connection_with(max_head_bytes, client_seconds)
-    config = uvicorn.Config(app or App(), port=0, http=protocol, log_level="error", lifespan="off")
+    config = uvicorn.Config(app or App(), host="127.0.0.1", port=0, http=protocol, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext
     running = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield lambda: asyncio.open_connection("127.0.0.1", port)
+        yield Connect(server)
     finally:
         server.should_exit = True
         server.force_exit = True
@@ -75,14 +102,14 @@ async def test_requests_within_the_limit_pass_whatever_their_body_and_share_the_
     async with served() as connect:
         reader, writer = await connect()
         for body in (b"", b"y" * 5000, MEGABYTE):
-            writer.write(request(header=900, body=body))
+            writer.write(request(header=2900, body=body))
             assert await answer_of(reader) == (200, b"%8d" % len(body))
 
 
 @pytest.mark.parametrize("pieces", [1, 50])
 @pytest.mark.parametrize("where", ["header", "path"])
 async def test_a_head_that_is_too_large_is_a_431_in_openais_form(pieces, where):
-    head = request(header=2000) if where == "header" else request(path=b"/" + b"x" * 2000)
+    head = request(header=6000) if where == "header" else request(path=b"/" + b"x" * 6000)
     async with served() as connect:
         reader, writer = await connect()
         answer = asyncio.create_task(answer_of(reader))
@@ -94,7 +121,7 @@ async def test_a_head_that_is_too_large_is_a_431_in_openais_form(pieces, where):
         status, body = await answer
         assert status == 431
         assert json.loads(body)["error"] == {
-            "message": "The request line and headers are larger than 1000 bytes.",
+            "message": "The request line and headers are larger than 3000 bytes.",
             "type": "invalid_request_error",
             "param": None,
             "code": None,
@@ -121,7 +148,7 @@ async def test_a_head_without_an_end_is_given_up_though_it_came_at_once():
         assert (await answer_of(reader))[0] == 200
         writer.write(b"\r\n")
         assert (await answer_of(reader))[0] == 200
-        writer.write(b"GET / HTTP/1.1\r\nx: " + b"y" * 2000)
+        writer.write(b"GET / HTTP/1.1\r\nx: " + b"y" * 6000)
         assert (await answer_of(reader))[0] == 431
         writer.close()
 
@@ -185,3 +212,124 @@ async def test_a_client_that_reads_slowly_is_served_on():
         assert not app.left.is_set()
         writer.transport.abort()
         await asyncio.wait_for(app.left.wait(), 5)
+
+
+CHUNKED = b"POST %s HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
+
+
+async def test_trailers_are_no_headers_of_this_request_nor_of_the_next():
+    app = App()
+    async with served(app) as connect:
+        reader, writer = await connect()
+        for _ in range(2):
+            writer.write(CHUNKED % b"/" + b"0\r\nauthorization: Bearer key\r\nexpect: 100-continue\r\n\r\n")
+            assert await answer_of(reader) == (200, b"%8d" % 5)
+        assert app.headers == [[b"transfer-encoding"]] * 2
+
+
+@pytest.mark.parametrize("path", [b"/", b"/refused"])
+@pytest.mark.parametrize(
+    ("begin", "line"),
+    [(b"0\r\n", b"x: y\r\n"), (b"0\r\nx: ", b"y" * 100), (b"5;", b"x" * 100)],
+    ids=["trailers", "trailer", "chunk extension"],
+)
+async def test_what_follows_a_head_and_is_no_body_is_given_up_too(path, begin, line):
+    async with served() as connect:
+        _, writer = await connect()
+        writer.write(CHUNKED % path + begin)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                while connect.open:
+                    writer.write(line)
+                    await writer.drain()
+                    await asyncio.sleep(0.001)
+
+
+async def test_blank_lines_between_requests_are_given_up():
+    async with served() as connect:
+        reader, writer = await connect()
+        writer.write(request())
+        assert (await answer_of(reader))[0] == 200
+        writer.write(b"\r\n" * 10_000)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+
+
+async def test_a_body_in_small_chunks_passes():
+    async with served() as connect:
+        reader, writer = await connect()
+        writer.write(CHUNKED % b"/" + b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n")
+        assert await answer_of(reader) == (200, b"%8d" % 5005)
+
+
+@pytest.mark.parametrize(("path", "length", "rest"), [(b"/", 0, b"\r\n"), (b"/refused", 10_000, b"1")])
+async def test_a_client_that_has_its_answer_may_not_go_on_sending_for_ever(path, length, rest):
+    async with served(client_seconds=0.5) as connect:
+        reader, writer = await connect()
+        writer.write(b"POST %s HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (path, length))
+        await answer_of(reader)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                while connect.open:
+                    writer.write(rest)
+                    await asyncio.sleep(0.05)
+
+
+async def test_a_connection_is_used_again_after_a_body_that_came_late():
+    async with served() as connect:
+        reader, writer = await connect()
+        writer.write(b"POST /refused HTTP/1.1\r\ncontent-length: 5\r\n\r\n")
+        assert await answer_of(reader) == (401, b"")
+        writer.write(b"hello" + request(body=b"123"))
+        assert await answer_of(reader) == (200, b"%8d" % 3)
+
+
+async def test_a_client_that_stops_reading_is_left_though_it_asks_on():
+    app = App()
+    async with served(app, client_seconds=0.5) as connect:
+        reader, writer = await connect()
+        writer.write(request(path=b"/endless"))
+        await reader.readuntil(b"\r\n\r\n")
+        reader._transport.pause_reading()
+        await asyncio.sleep(0.2)
+        writer.write(request())
+        await asyncio.wait_for(app.left.wait(), 3)
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_an_answer_ends_when_its_client_leaves_though_it_asked_on(before):
+    app = App()
+    async with served(app) as connect:
+        reader, writer = await connect()
+        writer.write(request() * before + request(path=b"/endless") + request())
+        for _ in range(before + 1):
+            await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+        await asyncio.wait_for(app.left.wait(), 3)
+
+
+async def test_a_client_that_reads_a_large_answer_slowly_gets_all_of_it():
+    size = 40 * len(MEGABYTE)
+    async with served(App(size), client_seconds=0.3) as connect:
+        reader, writer = await connect()
+        writer.write(request(path=b"/large"))
+        await reader.readuntil(b"\r\n\r\n")
+        began = asyncio.get_running_loop().time()
+        for _ in range(40):
+            await reader.readexactly(len(MEGABYTE))
+            await asyncio.sleep(0.03)
+        assert asyncio.get_running_loop().time() - began > 1
+
+
+async def test_a_client_that_does_not_read_the_end_of_its_last_answer_is_left():
+    app = App(60_000)
+    async with served(app, client_seconds=0.3) as connect:
+        reader, writer = await connect(window=2048)
+        reader._transport.pause_reading()
+        writer.write(b"GET /large HTTP/1.1\r\nconnection: close\r\n\r\n")
+        await asyncio.sleep(0.1)
+        assert connect.open
+        async with asyncio.timeout(3):
+            while connect.open:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
