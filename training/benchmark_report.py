@@ -1,7 +1,6 @@
 """``stepgrpo eval --benchmark``: many models on the same benchmarks, as JSON, Markdown and plots."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,14 @@ import numpy as np
 from reasoning import boxed_answer
 from training.answering import Reply, from_checkpoint, from_url
 from training.benchmarks import Item, load_benchmark, same_text
-from training.grading import grade
+from training.grading import Grade, grade
+from training.json_text import json_text
 from training.progress import StageCallback
 from training.recipe import Recipe
+from training.report import listed, plot_training
 from training.sampler import Sampling
-from training.scores import Answers, against, average_at_k, by_difficulty, pareto_front, pass_at_k
+from training.scores import Answers, Level, against, average_at_k, by_difficulty, pareto_front, pass_at_k
+from training.step_log import LOG_NAME, read_log
 
 
 def evaluate_models(
@@ -50,12 +52,17 @@ def evaluate_models(
     for model in models:
         done = on_stage(model)
         for index, name in enumerate(benchmarks, start=1):
-            ask = from_url if model.startswith(("http://", "https://")) else from_checkpoint
+            ask = from_url if is_url(model) else from_checkpoint
             replies = ask(recipe, model, [item.question for item in items[name]], sampling, samples)
             found.append(score(recipe, model, name, items[name], replies))
             done(index, len(benchmarks), {"accuracy": average_at_k(found[-1])})
-    write_benchmarks(output, found)
+    write_benchmarks(output, recipe, found)
     return output
+
+
+def is_url(model: str) -> bool:
+    """Whether a model is a server's address."""
+    return model.startswith(("http://", "https://"))
 
 
 def score(
@@ -66,15 +73,16 @@ def score(
     return Answers(
         model=model,
         benchmark=benchmark,
-        correct=np.array([[float(right) for right, _, _ in row] for row in graded]),
+        correct=np.array([[float(right) for right, _ in row] for row in graded]),
         tokens=np.array([[float(reply.tokens) for reply in row] for row in replies]),
-        steps=np.array([[float(steps) for _, steps, _ in row] for row in graded]),
+        steps=np.array([[float(found.steps) for _, found in row] for row in graded]),
         difficulty=tuple(item.difficulty for item in items),
-        exits=tuple(tuple(reason for _, _, reason in row) for row in graded),
+        exits=tuple(tuple(found.trace.exit.reason for _, found in row) for row in graded),
+        exit_steps=np.array([[found.trace.exit.step for _, found in row] for row in graded]),
     )
 
 
-def _grade(recipe: Recipe, item: Item, reply: Reply) -> tuple[bool, int, str]:
+def _grade(recipe: Recipe, item: Item, reply: Reply) -> tuple[bool, Grade]:
     start = recipe.model.think[0]
     inside = recipe.model.thinking_in_prompt and not reply.text.lstrip().startswith(start)
     found = grade(
@@ -86,73 +94,97 @@ def _grade(recipe: Recipe, item: Item, reply: Reply) -> tuple[bool, int, str]:
         inside=inside,
     )
     boxed = boxed_answer(found.trace.answer)
-    right = found.correct or (boxed is not None and same_text(boxed, item.answer))
-    return right, found.steps, found.trace.exit.reason
+    return found.correct or (boxed is not None and same_text(boxed, item.answer)), found
 
 
-def write_benchmarks(folder: Path, found: Sequence[Answers]) -> None:
-    """Write ``benchmarks.json``, ``report.md`` and the plots."""
+def write_benchmarks(folder: Path, recipe: Recipe, found: Sequence[Answers]) -> None:
+    """Write ``benchmarks.json``, ``report.md`` and the plots; training curves of the folders that hold a log."""
     folder.mkdir(parents=True, exist_ok=True)
     reference = {one.benchmark: one for one in reversed(found)}
-    summaries = [_summary(one, reference[one.benchmark]) for one in found]
-    (folder / "benchmarks.json").write_text(json.dumps(summaries, indent=2) + "\n")
-    (folder / "report.md").write_text(_as_markdown(summaries))
-    _plot_front(folder / "pareto.png", found)
-    _plot_exits(folder / "exits.png", found)
-    _plot_difficulty(folder / "difficulty.png", found)
+    summaries = [_summary(recipe, one, reference[one.benchmark]) for one in found]
+    (folder / "benchmarks.json").write_text(json_text(summaries))
+    (folder / "report.md").write_text(_as_markdown(recipe, summaries))
+    names = plot_names([one.model for one in found])
+    _plot_front(folder / "pareto.png", found, names)
+    _plot_exits(folder / "exits.png", found, names)
+    _plot_difficulty(folder / "difficulty.png", found, names)
+    logs = {name: lines for model, name in names.items() if (lines := read_log(Path(model) / LOG_NAME))}
+    if logs:
+        plot_training(folder / "training.png", logs)
 
 
-def _summary(one: Answers, reference: Answers) -> dict[str, Any]:
+def plot_names(models: Sequence[str]) -> dict[str, str]:
+    """A server's address, and of a path as many of its last parts as it takes to tell all apart."""
+    distinct = dict.fromkeys(models)
+    for depth in range(1, 1 + max(len(Path(model).parts) for model in distinct)):
+        names = {model: model if is_url(model) else "/".join(Path(model).parts[-depth:]) for model in distinct}
+        if len(set(names.values())) == len(distinct):
+            break
+    return names
+
+
+def _summary(recipe: Recipe, one: Answers, reference: Answers) -> dict[str, Any]:
     return {
         "model": one.model,
         "benchmark": one.benchmark,
         "questions": len(one.correct),
         "samples": one.samples,
+        "sampling": {"temperature": recipe.evaluation.temperature, "top_p": recipe.evaluation.top_p},
+        "max_tokens": recipe.rollout.max_completion_tokens,
         "accuracy": average_at_k(one),
         "pass": {k: pass_at_k(one, k) for k in (1, 2, 4, 8, 16, 32) if k <= one.samples},
         "tokens": float(one.tokens.mean()),
         "steps": float(one.steps.mean()),
         "exits": one.exit_shares,
-        "difficulty": by_difficulty(one),
+        "difficulty": {name: asdict(level) for name, level in _levels(one).items()},
         "against_reference": asdict(against(reference, one)) if one is not reference else None,
     }
 
 
-def _as_markdown(summaries: Sequence[dict[str, Any]]) -> str:
+def _levels(one: Answers) -> dict[str, Level]:
+    return by_difficulty(one, one.difficulty)
+
+
+def _as_markdown(recipe: Recipe, summaries: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Plain decoding. Intervals: paired bootstrap over questions (95 %) against the first model.",
+        f"Plain decoding, recipe {recipe.name}: temperature {recipe.evaluation.temperature:g}, top-p"
+        f" {recipe.evaluation.top_p:g}, at most {recipe.rollout.max_completion_tokens:,} tokens."
+        " Intervals: paired bootstrap over questions (95 %) against the first model.",
         "",
-        "| benchmark | model | questions x samples | accuracy (avg@k) | pass@k | tokens | steps | accuracy difference"
-        " | compression rate | efficiency score |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| benchmark | model | questions x samples | accuracy (avg@k) | pass@k | tokens | steps | thinking ended by |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for one in summaries:
-        most = max(one["pass"])
-        compared = one["against_reference"] or {}
+        passed = ", ".join(f"{share:.1%} @{k}" for k, share in one["pass"].items())
         lines.append(
             f"| {one['benchmark']} | {one['model']} | {one['questions']} x {one['samples']} | {one['accuracy']:.1%}"
-            f" | {one['pass'][most]:.1%} @{most} | {one['tokens']:.1f} | {one['steps']:.2f}"
-            f" | {_cell(compared.get('accuracy_difference'))} | {_cell(compared.get('compression_rate'))}"
-            f" | {_cell(compared.get('efficiency_score'))} |"
+            f" | {passed} | {one['tokens']:.1f} | {one['steps']:.2f} | {listed(one['exits'])} |"
         )
-    lines += ["", "| benchmark | model | difficulty | questions | accuracy | tokens |", "|---|---|---|---|---|---|"]
+    if compared := [one for one in summaries if one["against_reference"]]:
+        lines += ["", "| benchmark | model | accuracy difference | compression rate | efficiency score |"]
+        lines += ["|---|---|---|---|---|"]
+    for one in compared:
+        keys = ("accuracy_difference", "compression_rate", "efficiency_score")
+        cells = " | ".join(_cell(one["against_reference"][key]) for key in keys)
+        lines.append(f"| {one['benchmark']} | {one['model']} | {cells} |")
+    lines += ["", "| benchmark | model | difficulty | questions | accuracy | tokens | steps |"]
+    lines += ["|---|---|---|---|---|---|---|"]
     for one in summaries:
-        for label, (count, accuracy, tokens) in one["difficulty"].items():
+        for name, level in one["difficulty"].items():
             lines.append(
-                f"| {one['benchmark']} | {one['model']} | {label or 'all'} | {count} | {accuracy:.1%} | {tokens:.1f} |"
+                f"| {one['benchmark']} | {one['model']} | {name or 'all'} | {level['questions']}"
+                f" | {level['accuracy']:.1%} | {level['tokens']:.1f} | {level['steps']:.2f} |"
             )
     return "\n".join([*lines, ""])
 
 
-def _cell(interval: dict[str, float] | None) -> str:
-    if interval is None:
-        return ""
+def _cell(interval: dict[str, float]) -> str:
     return f"{interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
-def _plot_front(path: Path, found: Sequence[Answers]) -> None:
+def _plot_front(path: Path, found: Sequence[Answers], names: Mapping[str, str]) -> None:
     figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for benchmark in dict.fromkeys(one.benchmark for one in found):
         those = [one for one in found if one.benchmark == benchmark]
@@ -161,30 +193,32 @@ def _plot_front(path: Path, found: Sequence[Answers]) -> None:
         front = sorted((t, a) for (a, t), best in zip(points, pareto_front(points), strict=True) if best)
         axis.plot(*zip(*front, strict=True), linestyle="--", linewidth=1, color=line.get_color())
         for one, (accuracy, tokens) in zip(those, points, strict=True):
-            axis.annotate(Path(one.model).name, (tokens, accuracy), (4, 4), textcoords="offset points", fontsize=8)
+            axis.annotate(names[one.model], (tokens, accuracy), (4, 4), textcoords="offset points", fontsize=8)
     axis.set(xlabel="tokens an answer", ylabel="accuracy")
     axis.legend(frameon=False)
     _save(figure, path)
 
 
-def _plot_exits(path: Path, found: Sequence[Answers]) -> None:
+def _plot_exits(path: Path, found: Sequence[Answers], names: Mapping[str, str]) -> None:
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    most = int(min(20, max(one.steps.max() for one in found)))
+    most = int(min(20, max(one.exit_steps.max() for one in found)))
     for one in found:
-        counts = np.bincount(np.minimum(one.steps.ravel(), most).astype(int), minlength=most + 1)
-        shares, label = counts / counts.sum(), f"{Path(one.model).name}, {one.benchmark}"
-        axis.step(range(most + 1), shares, where="mid", label=label)
-    axis.set(xlabel=f"steps until the exit ({most} and more)", ylabel="share of answers")
+        counts = np.bincount(np.minimum(one.exit_steps.ravel(), most), minlength=most + 1)
+        label = f"{names[one.model]}, {one.benchmark}"
+        axis.step(range(most + 1), counts / counts.sum(), where="mid", label=label)
+    axis.set(xlabel=f"step at which thinking ended (0: none; {most}: or later)", ylabel="share of answers")
     axis.legend(frameon=False)
     _save(figure, path)
 
 
-def _plot_difficulty(path: Path, found: Sequence[Answers]) -> None:
+def _plot_difficulty(path: Path, found: Sequence[Answers], names: Mapping[str, str]) -> None:
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     for one in found:
-        levels = by_difficulty(one)
-        names = [f"{one.benchmark} {label}".strip() for label in levels]
-        axis.plot(names, [tokens for _, _, tokens in levels.values()], "o-", label=Path(one.model).name)
+        levels = _levels(one)
+        places = [f"{one.benchmark} {label}".strip() for label in levels]
+        label = names[one.model] if one.benchmark == found[0].benchmark else None
+        colour = f"C{list(names).index(one.model)}"
+        axis.plot(places, [level.tokens for level in levels.values()], "o-", color=colour, label=label)
     axis.set(ylabel="tokens an answer")
     axis.tick_params(axis="x", rotation=60)
     axis.legend(frameon=False)

@@ -1,6 +1,5 @@
 """The table and plots of a comparison of methods: mean and interval over seeds, and who is on the Pareto front."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,8 @@ import matplotlib.pyplot as plt
 from scipy.stats import t
 
 from training.comparison import BASE, Result
-from training.evaluation import Interval
+from training.json_text import json_text
+from training.scores import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def write_comparison(folder: Path, results: Sequence[Result], *, token_budget: i
     folder.mkdir(parents=True, exist_ok=True)
     rows = summarise(results)
     (folder / "comparison.json").write_text(
-        json.dumps({"rows": [asdict(row) for row in rows], "runs": [asdict(r) for r in results]}, indent=2) + "\n"
+        json_text({"rows": [asdict(row) for row in rows], "runs": [asdict(result) for result in results]})
     )
     (folder / "comparison.md").write_text(as_markdown(rows, len(results) // len(rows), token_budget, trials))
     _plot(folder / "pareto.png", rows)

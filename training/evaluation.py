@@ -18,6 +18,7 @@ from training.problems import GUESS_AND_CHECK, MONTHS, Problem
 from training.recipe import Recipe
 from training.rollout import Rollout, RolloutContext, RolloutPolicy, plain_rollouts
 from training.sampler import Sampling
+from training.scores import Against, against
 
 _CONCLUSION = re.compile(r"So (\d+)\.")
 
@@ -36,7 +37,7 @@ class Outcome:
 
     @property
     def exit_step(self) -> int:
-        """Step after which thinking ended."""
+        """Step after which thinking ended; 0 without any."""
         return self.grade.trace.exit.step
 
     @property
@@ -75,6 +76,22 @@ class Measured:
         """Semantic steps; shape ``(questions,)``."""
         return np.array([float(outcome.grade.steps) for outcome in self.outcomes])
 
+    @property
+    def exits(self) -> list[str]:
+        """Why thinking ended, for each question."""
+        return [outcome.grade.trace.exit.reason for outcome in self.outcomes]
+
+    @property
+    def difficulty(self) -> list[str]:
+        """What each question asks for: a chain of so many operations, or so many steps of guess and check."""
+        return [_difficulty(outcome.problem) for outcome in self.outcomes]
+
+
+def _difficulty(problem: Problem) -> str:
+    if problem.family == "chain":
+        return f"chain of {problem.difficulty}"
+    return f"guess and check, {problem.difficulty} needed"
+
 
 def measure(
     recipe: Recipe,
@@ -109,41 +126,15 @@ def _outcome(recipe: Recipe, end: int, problem: Problem, rollout: Rollout) -> Ou
     return Outcome(problem, graded, len(rollout.completion_ids), rollout.probe_tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate with its 95 % interval."""
+def compare(base: Measured, tuned: Measured, *, resamples: int = 10_000, seed: int = 0) -> Against:
+    """Tuned against base on the same questions, in pairs.
 
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Tuned against base on the same questions, with paired bootstrap intervals over questions."""
-
-    accuracy_difference: Interval
-    savings_ratio: Interval
-
-
-def compare(base: Measured, tuned: Measured, *, resamples: int = 10_000, seed: int = 0) -> Comparison:
-    """Difference of accuracies and ``1 - mean tokens(tuned) / mean tokens(base)``; questions are resampled in pairs."""
+    Raises:
+        ValueError: the questions differ.
+    """
     if [o.problem.question for o in base.outcomes] != [o.problem.question for o in tuned.outcomes]:
         raise ValueError("a paired comparison needs the same questions in the same order")
-    rng = np.random.default_rng(seed)
-    count = len(base.outcomes)
-    picks = rng.integers(0, count, size=(resamples, count))
-    gains = (tuned.correct - base.correct)[picks].mean(axis=1)
-    savings = 1 - tuned.tokens[picks].mean(axis=1) / base.tokens[picks].mean(axis=1)
-    return Comparison(
-        _interval(float(tuned.correct.mean() - base.correct.mean()), gains),
-        _interval(float(1 - tuned.tokens.mean() / base.tokens.mean()), savings),
-    )
-
-
-def _interval(mean: float, samples: np.ndarray) -> Interval:
-    low, high = np.quantile(samples, (0.025, 0.975))
-    return Interval(mean, float(low), float(high))
+    return against(base, tuned, resamples=resamples, seed=seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +142,7 @@ class Adaptivity:
     """Whether exits follow what a guess-and-check question needs.
 
     ``rank_correlation`` (Spearman) is between needed and exit step; ``before``, ``at`` and ``after`` are shares of the
-    exits against the needed step.
+    exits against the needed step. NaN where there is nothing to relate.
     """
 
     rank_correlation: float
@@ -165,11 +156,12 @@ def adaptivity(measured: Measured) -> Adaptivity:
     searches = [o for o in measured.outcomes if o.problem.family in GUESS_AND_CHECK]
     needed = np.array([o.problem.needed for o in searches])
     exits = np.array([o.exit_step for o in searches])
+    varied = len(set(needed)) > 1 and len(set(exits)) > 1
     return Adaptivity(
-        rank_correlation=float(spearmanr(needed, exits).statistic),
-        before=float((exits < needed).mean()),
-        at=float((exits == needed).mean()),
-        after=float((exits > needed).mean()),
+        rank_correlation=float(spearmanr(needed, exits).statistic) if varied else float("nan"),
+        before=_share(exits < needed),
+        at=_share(exits == needed),
+        after=_share(exits > needed),
     )
 
 
@@ -189,8 +181,8 @@ def chain_checks(measured: Measured, *, needed: int | None = None) -> ChainCheck
     right = [o.exit_step > 1 for o in chains if o.first_pass_right is True]
     wrong = [o.exit_step > 1 for o in chains if o.first_pass_right is False]
     return ChainChecks(
-        after_right=float(np.mean(right)) if right else float("nan"),
-        after_wrong=float(np.mean(wrong)) if wrong else float("nan"),
+        after_right=_share(right),
+        after_wrong=_share(wrong),
         right=len(right),
         wrong=len(wrong),
     )
@@ -200,7 +192,8 @@ def chain_checks(measured: Measured, *, needed: int | None = None) -> ChainCheck
 class RepairShares:
     """Shares of chains with a wrong first pass and a right answer (rescued), and the reverse (spoiled).
 
-    ``hidden``: with more passes over the operations than steps, so checked without a marker that would count.
+    ``hidden``: with more passes over the operations than steps, so checked without a marker that would count. All are
+    NaN where there is no chain with a first pass.
     """
 
     rescued: float
@@ -212,7 +205,12 @@ def repair_shares(measured: Measured) -> RepairShares:
     """What the steps after the first pass did to the answers of chains."""
     chains = [o for o in measured.outcomes if o.problem.family == "chain" and o.first_pass_right is not None]
     return RepairShares(
-        rescued=float(np.mean([not o.first_pass_right and o.grade.correct for o in chains])),
-        spoiled=float(np.mean([bool(o.first_pass_right) and not o.grade.correct for o in chains])),
-        hidden=float(np.mean([o.passes > o.exit_step for o in chains])),
+        rescued=_share([not o.first_pass_right and o.grade.correct for o in chains]),
+        spoiled=_share([bool(o.first_pass_right) and not o.grade.correct for o in chains]),
+        hidden=_share([o.passes > o.exit_step for o in chains]),
     )
+
+
+def _share(found: Sequence[bool] | np.ndarray) -> float:
+    """Of those that are true; NaN of none."""
+    return float(np.mean(found)) if len(found) else float("nan")

@@ -1,6 +1,6 @@
 """What an evaluation found: JSON for machines, Markdown for readers and plots for both."""
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +17,6 @@ from matplotlib.figure import Figure
 from training.evaluation import (
     Adaptivity,
     ChainChecks,
-    Comparison,
-    Interval,
     Measured,
     RepairShares,
     adaptivity,
@@ -26,10 +24,14 @@ from training.evaluation import (
     compare,
     repair_shares,
 )
+from training.json_text import json_text
 from training.problems import FAMILIES, GUESS_AND_CHECK, MAX_NEEDED
+from training.scores import Against, Interval, by_difficulty, shares
+from training.step_log import read_log
 from training.trials import Trial, TrialSummary, summarise_trials
 
 BASE_COLOUR, TUNED_COLOUR = "#7a8699", "#0b7285"
+MOST_EXIT_STEPS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Pair:
     tuned: Measured
 
     @property
-    def comparison(self) -> Comparison:
+    def comparison(self) -> Against:
         """Paired differences with their intervals."""
         return compare(self.base, self.tuned)
 
@@ -68,14 +70,15 @@ def write_report(
     """Write ``report.json``, ``report.md`` and the plots to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     table = trial_table(trials, threshold) if trials else {}
-    (folder / "report.json").write_text(json.dumps(_as_json(pairs, table), indent=2) + "\n")
+    (folder / "report.json").write_text(json_text(_as_json(pairs, table)))
     (folder / "report.md").write_text(_as_markdown(pairs, table, threshold))
     _plot_exits(folder / "exits.png", pairs[0])
     _plot_tokens(folder / "tokens.png", pairs[0])
+    _plot_difficulty(folder / "difficulty.png", pairs[0])
     if trials:
         _plot_trials(folder / "trial_answers.png", trials, threshold)
-    if log is not None and log.exists():
-        _plot_training(folder / "training.png", [json.loads(line) for line in log.read_text().splitlines()])
+    if log is not None and (lines := read_log(log)):
+        plot_training(folder / "training.png", {pairs[0].tuned.name: lines})
 
 
 def _as_json(pairs: Sequence[Pair], table: TrialTable) -> dict[str, object]:
@@ -90,14 +93,9 @@ def _as_json(pairs: Sequence[Pair], table: TrialTable) -> dict[str, object]:
             for pair in pairs
         },
         "trial_answers": {
-            name: {"unjustified": _json(before), "justified": _json(after)} for name, (before, after) in table.items()
+            name: {"unjustified": asdict(before), "justified": asdict(after)} for name, (before, after) in table.items()
         },
     }
-
-
-def _json(found: ChainChecks | TrialSummary) -> dict[str, object]:
-    """Its fields; NaN, which JSON does not know, as null."""
-    return asdict(found, dict_factory=lambda items: {key: None if value != value else value for key, value in items})
 
 
 def _summary(measured: Measured) -> dict[str, object]:
@@ -105,8 +103,9 @@ def _summary(measured: Measured) -> dict[str, object]:
         "accuracy": float(measured.correct.mean()),
         "tokens": float(measured.tokens.mean()),
         "steps": float(measured.steps.mean()),
+        "exits": shares(measured.exits),
         "adaptivity": asdict(adaptivity(measured)),
-        "chain_checks": {name: _json(found) for name, found in _checks(measured).items()},
+        "chain_checks": {name: asdict(found) for name, found in _checks(measured).items()},
         "repairs": asdict(repair_shares(measured)),
         "families": {
             family: {
@@ -117,6 +116,7 @@ def _summary(measured: Measured) -> dict[str, object]:
             for family in FAMILIES
             if (chosen := np.array([o.problem.family == family for o in measured.outcomes])).any()
         },
+        "difficulty": {name: asdict(level) for name, level in by_difficulty(measured, measured.difficulty).items()},
     }
 
 
@@ -125,16 +125,20 @@ def _as_markdown(pairs: Sequence[Pair], table: TrialTable, threshold: float) -> 
     parts = [
         "# Evaluation",
         _table(
-            "| sampling | checkpoint | accuracy | tokens | steps |",
+            "| sampling | checkpoint | accuracy | tokens | steps | thinking ended by |",
             [
-                f"| {label} | {m.name} | {m.correct.mean():.1%} | {m.tokens.mean():.1f} | {m.steps.mean():.2f} |"
+                f"| {label} | {m.name} | {m.correct.mean():.1%} | {m.tokens.mean():.1f} | {m.steps.mean():.2f}"
+                f" | {listed(shares(m.exits))} |"
                 for label, m in each
             ],
         ),
+        "Tuned against base, with 95 % intervals of a paired bootstrap over questions:",
         _table(
-            "| sampling | tokens saved | accuracy difference (points) |",
+            "| sampling | tokens saved | accuracy difference (points) | compression rate | efficiency score |",
             [_comparison_row(pair.label, pair.comparison) for pair in pairs],
         ),
+        f"By difficulty ({pairs[0].label}, base / tuned):",
+        _table("| questions | number | accuracy | tokens | steps |", _difficulty_rows(pairs[0])),
         "Does the exit follow the question? Exit against needed step on guess and check:",
         _table(
             "| sampling | checkpoint | rank correlation | before / at / after |",
@@ -170,15 +174,37 @@ def _table(head: str, rows: Sequence[str]) -> str:
     return "\n".join([head, rule, *rows])
 
 
-def _comparison_row(label: str, found: Comparison) -> str:
-    return f"| {label} | {_percent(found.savings_ratio)} | {_points(found.accuracy_difference)} |"
+def _comparison_row(label: str, found: Against) -> str:
+    rate, score = found.compression_rate, found.efficiency_score
+    return (
+        f"| {label} | {_percent(found.savings_ratio)} | {_points(found.accuracy_difference)} | {rate.mean:.3f}"
+        f" | {score.mean:.3f} [{score.low:.3f}, {score.high:.3f}] |"
+    )
+
+
+def _difficulty_rows(pair: Pair) -> list[str]:
+    base, tuned = (by_difficulty(measured, measured.difficulty) for measured in (pair.base, pair.tuned))
+    return [
+        f"| {name} | {one.questions} | {one.accuracy:.1%} / {other.accuracy:.1%}"
+        f" | {one.tokens:.1f} / {other.tokens:.1f} | {one.steps:.2f} / {other.steps:.2f} |"
+        for (name, one), other in zip(base.items(), tuned.values(), strict=True)
+    ]
 
 
 def _trial_row(problems: str, justified: str, found: TrialSummary) -> str:
     return (
-        f"| {problems} | {justified} | {found.count} | {found.confidence:.3f} | {found.accuracy:.3f}"
-        f" | {found.accepted:.1%} | {found.accepted_accuracy:.3f} |"
+        f"| {problems} | {justified} | {found.count} | {_number(found.confidence)} | {_number(found.accuracy)}"
+        f" | {_number(found.accepted, '.1%')} | {_number(found.accepted_accuracy)} |"
     )
+
+
+def listed(found: Mapping[str, float]) -> str:
+    """Shares in one cell."""
+    return ", ".join(f"{name} {share:.1%}" for name, share in found.items())
+
+
+def _number(value: float, spec: str = ".3f") -> str:
+    return "-" if math.isnan(value) else format(value, spec)
 
 
 def _percent(interval: Interval) -> str:
@@ -198,8 +224,8 @@ def _checks(measured: Measured) -> dict[str, ChainChecks]:
 
 
 def _adaptivity_row(label: str, name: str, found: Adaptivity) -> str:
-    shares = f"{found.before:.1%} / {found.at:.1%} / {found.after:.1%}"
-    return f"| {label} | {name} | {found.rank_correlation:.3f} | {shares} |"
+    around = " / ".join(_number(share, ".1%") for share in (found.before, found.at, found.after))
+    return f"| {label} | {name} | {_number(found.rank_correlation)} | {around} |"
 
 
 def _checks_row(label: str, name: str, chains: str, found: ChainChecks) -> str:
@@ -208,28 +234,36 @@ def _checks_row(label: str, name: str, chains: str, found: ChainChecks) -> str:
 
 
 def _repair_row(label: str, name: str, found: RepairShares) -> str:
-    return f"| {label} | {name} | {found.rescued:.1%} | {found.spoiled:.1%} | {found.hidden:.1%} |"
+    cells = (_number(share, ".1%") for share in (found.rescued, found.spoiled, found.hidden))
+    return f"| {label} | {name} | {' | '.join(cells)} |"
 
 
 def _share(value: float, count: int) -> str:
     return f"{value:.1%} of {count}" if count else "-"
 
 
+def exit_grid(measured: Measured) -> np.ndarray:
+    """Shares of the guess-and-check questions that ended at each step, by the step they need.
+
+    Rows are exit steps from 0 (no step) on, the last one with all later ones; columns are needed steps from 1 on.
+    """
+    grid = np.zeros((MOST_EXIT_STEPS + 1, MAX_NEEDED))
+    for outcome in measured.outcomes:
+        if outcome.problem.family in GUESS_AND_CHECK:
+            grid[min(outcome.exit_step, MOST_EXIT_STEPS), outcome.problem.needed - 1] += 1
+    return np.asarray(grid / np.maximum(grid.sum(axis=0), 1))
+
+
 def _plot_exits(path: Path, pair: Pair) -> None:
     """Exit step against needed step, base and tuned."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
+    extent = (0.5, MAX_NEEDED + 0.5, -0.5, MOST_EXIT_STEPS + 0.5)
     for axis, measured in zip(axes, (pair.base, pair.tuned), strict=True):
-        grid = np.zeros((12, MAX_NEEDED))
-        for outcome in measured.outcomes:
-            if outcome.problem.family in GUESS_AND_CHECK:
-                grid[min(outcome.exit_step, 12) - 1, outcome.problem.needed - 1] += 1
-        shares = grid / np.maximum(grid.sum(axis=0), 1)
-        image = axis.imshow(
-            shares, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=1, extent=(0.5, 6.5, 0.5, 12.5)
-        )
-        axis.plot([0.5, 6.5], [0.5, 6.5], color="white", linewidth=1, linestyle="--")
+        shown = exit_grid(measured)
+        image = axis.imshow(shown, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=1, extent=extent)
+        axis.plot(extent[:2], extent[:2], color="white", linewidth=1, linestyle="--")
         axis.set(title=f"{measured.name} ({pair.label})", xlabel="needed steps")
-    axes[0].set_ylabel("exit step")
+    axes[0].set_ylabel(f"exit step ({MOST_EXIT_STEPS}: or later)")
     figure.colorbar(image, ax=axes, label="share of questions")
     _save(figure, path)
 
@@ -241,6 +275,18 @@ def _plot_tokens(path: Path, pair: Pair) -> None:
         label = f"{measured.name}: mean {measured.tokens.mean():.0f}"
         axis.hist(measured.tokens, bins=bins, alpha=0.6, color=colour, label=label)
     axis.set(xlabel="tokens an answer", ylabel="questions")
+    axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def _plot_difficulty(path: Path, pair: Pair) -> None:
+    """Tokens against what the questions ask for."""
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    for measured, colour in ((pair.base, BASE_COLOUR), (pair.tuned, TUNED_COLOUR)):
+        levels = by_difficulty(measured, measured.difficulty)
+        axis.plot(list(levels), [level.tokens for level in levels.values()], "o-", color=colour, label=measured.name)
+    axis.set(ylabel="tokens an answer", ylim=(0, None))
+    axis.tick_params(axis="x", rotation=60)
     axis.legend(frameon=False)
     _save(figure, path)
 
@@ -269,14 +315,18 @@ def _reliability(axis: Axes, trials: Sequence[Trial]) -> None:
     axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
 
 
-def _plot_training(path: Path, lines: Sequence[Mapping[str, float]]) -> None:
-    """Accuracy, tokens and steps of the rollouts; the loss where training had none."""
+def plot_training(path: Path, logs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """Accuracy, tokens and steps of each run's rollouts; the loss where a training had none."""
     labels = {"accuracy": "accuracy (rollouts)", "completion_tokens": "tokens (rollouts)", "steps": "steps (rollouts)"}
-    shown = {key: label for key, label in labels.items() if key in lines[0]} or {"loss": "loss"}
+    shown = {key: label for key, label in labels.items() if any(key in lines[0] for lines in logs.values())}
+    shown |= {} if all("accuracy" in lines[0] for lines in logs.values()) else {"loss": "loss"}
     figure, axes = plt.subplots(1, len(shown), figsize=(11, 3.2), layout="constrained", squeeze=False)
     for axis, (key, label) in zip(axes[0], shown.items(), strict=True):
-        axis.plot([line["step"] for line in lines], [line[key] for line in lines], color=TUNED_COLOUR)
+        for name, lines in logs.items():
+            if key in lines[0]:
+                axis.plot([line["step"] for line in lines], [line[key] for line in lines], label=name)
         axis.set(xlabel="training step", ylabel=label)
+        axis.legend(frameon=False)
     _save(figure, path)
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from training import benchmark_report
 from training.answering import Reply, from_checkpoint
-from training.benchmark_report import evaluate_models, score
+from training.benchmark_report import evaluate_models, plot_names, score
 from training.benchmarks import Item
 from training.problems import take
 from training.recipe import load_recipe
 from training.sampler import GREEDY
-from training.scores import Answers, against, average_at_k, by_difficulty, pareto_front, pass_at_k
+from training.scores import Answers, Level, against, average_at_k, by_difficulty, pareto_front, pass_at_k
 
 
 def answers(correct, tokens=None, difficulty=None, model="m"):
@@ -21,7 +21,8 @@ def answers(correct, tokens=None, difficulty=None, model="m"):
     tokens = np.full(correct.shape, 100.0) if tokens is None else np.array(tokens, dtype=float)
     labels = tuple(difficulty or [""] * len(correct))
     exits = tuple(("model",) * correct.shape[1] for _ in correct)
-    return Answers(model, "b", correct, tokens, np.ones(correct.shape), labels, exits)
+    steps = np.ones(correct.shape, dtype=int)
+    return Answers(model, "b", correct, tokens, steps, labels, exits, steps)
 
 
 def test_average_and_pass_at_k():
@@ -40,6 +41,7 @@ def test_a_model_against_its_reference():
     found = against(base, better, resamples=400)
     assert found.accuracy_difference.mean == pytest.approx(0.25)
     assert found.compression_rate.mean == found.compression_rate.high == pytest.approx(0.5)
+    assert found.savings_ratio.mean == pytest.approx(0.5)
     assert found.efficiency_score.mean == pytest.approx(0.5 + 3 * 0.5)
     assert against(better, base, resamples=400).efficiency_score.mean == pytest.approx(-1 - 5 / 3)
     with pytest.raises(ValueError, match="same questions"):
@@ -47,8 +49,24 @@ def test_a_model_against_its_reference():
 
 
 def test_difficulty_groups_questions():
-    found = answers([[1], [0], [1]], tokens=[[10], [20], [60]], difficulty=["hard", "easy", "hard"])
-    assert by_difficulty(found) == {"easy": (1, 0.0, 20.0), "hard": (2, 1.0, 35.0)}
+    found = answers([[1], [0], [1]], tokens=[[10], [20], [60]])
+    assert by_difficulty(found, ["hard", "easy", "hard"]) == {
+        "easy": Level(1, 0.0, 20.0, 1.0),
+        "hard": Level(2, 1.0, 35.0, 1.0),
+    }
+
+
+def test_difficulties_are_in_the_order_of_their_numbers():
+    labels = ["10 operations", "2 operations", ""]
+    assert list(by_difficulty(answers([[1], [1], [1]]), labels)) == ["", "2 operations", "10 operations"]
+
+
+def test_answers_to_one_question_are_no_independent_questions():
+    """Repeating every answer adds no evidence; another model that answers all questions alike has none to add."""
+    correct = np.random.default_rng(0).integers(0, 2, size=(50, 1)).astype(float)
+    once = against(answers(np.zeros((50, 1))), answers(correct), resamples=2000)
+    often = against(answers(np.zeros((50, 4))), answers(np.repeat(correct, 4, axis=1)), resamples=2000)
+    assert often == once
 
 
 def test_the_front_holds_what_nothing_beats():
@@ -63,12 +81,17 @@ def test_replies_are_graded_as_mathematics_or_text_after_the_thinking():
     assert found.correct.ravel().tolist() == [1, 1, 0]
     assert found.steps.ravel().tolist() == [2, 1, 1]
     assert [row[0] for row in found.exits] == ["model", "none", "eos"]
+    assert found.exit_steps.ravel().tolist() == [2, 0, 1]
 
 
 def test_many_models_become_one_report(tmp_path, monkeypatch):
     items = [Item(f"q{n}", str(n), f"level {n % 2}") for n in range(6)]
     monkeypatch.setattr(benchmark_report, "load_benchmark", lambda name, folder: items)
-    right = {"base": 3, "tuned": 5}
+    base, tuned = (str(tmp_path / name / "step-grpo") for name in ("one", "other"))
+    Path(tuned).mkdir(parents=True)
+    line = {"step": 1, "accuracy": 0.5, "completion_tokens": 9, "steps": 2}
+    (Path(tuned) / "training_log.jsonl").write_text(json.dumps(line) + "\n")
+    right = {base: 3, tuned: 5}
 
     def reply(recipe, model, questions, sampling, samples):
         return [[Reply(f"\\boxed{{{n if n < right[model] else 99}}}", 50, "stop")] * samples for n in range(6)]
@@ -77,24 +100,47 @@ def test_many_models_become_one_report(tmp_path, monkeypatch):
     stage = SimpleNamespace(names=[])
     report = evaluate_models(
         load_recipe("quickstart"),
-        ["base", "tuned"],
+        [base, tuned],
         ["math-500"],
-        tmp_path,
+        tmp_path / "report",
         lambda name: stage.names.append(name) or (lambda *_: None),
         samples=2,
     )
     rows = json.loads((report / "benchmarks.json").read_text())
     assert [row["accuracy"] for row in rows] == pytest.approx([0.5, 5 / 6])
     assert rows[1]["against_reference"]["accuracy_difference"]["mean"] == pytest.approx(1 / 3)
-    assert stage.names == ["base", "tuned"]
+    assert rows[1]["difficulty"]["level 1"] == {
+        "questions": 3,
+        "accuracy": pytest.approx(2 / 3),
+        "tokens": 50,
+        "steps": 1,
+    }
+    assert (rows[0]["sampling"], rows[0]["max_tokens"]) == ({"temperature": 1.0, "top_p": 0.95}, 512)
+    assert stage.names == [base, tuned]
     assert sorted(path.name for path in report.iterdir()) == [
         "benchmarks.json",
         "difficulty.png",
         "exits.png",
         "pareto.png",
         "report.md",
+        "training.png",
     ]
-    assert "| math-500 | tuned | 6 x 2 | 83.3%" in (report / "report.md").read_text()
+    text = (report / "report.md").read_text()
+    assert f"| math-500 | {tuned} | 6 x 2 | 83.3% | 83.3% @1, 83.3% @2 | 50.0 | 1.00 | none 100.0% |" in text
+    assert f"| math-500 | {tuned} | 0.333 [" in text
+    assert "temperature 1, top-p 0.95, at most 512 tokens" in text
+
+
+@pytest.mark.parametrize(
+    ("models", "names"),
+    [
+        (["Qwen/Qwen3-8B", "runs/a/step-grpo"], ["Qwen3-8B", "step-grpo"]),
+        (["base", "runs/a/step-grpo", "runs/b/step-grpo"], ["base", "a/step-grpo", "b/step-grpo"]),
+        (["http://one/v1", "http://other/v1"], ["http://one/v1", "http://other/v1"]),
+    ],
+)
+def test_models_that_end_alike_are_told_apart_in_plots(models, names):
+    assert list(plot_names(models).values()) == names
 
 
 def test_a_checkpoint_answers_by_plain_decoding():
