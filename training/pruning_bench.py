@@ -1,19 +1,20 @@
 """What pruning saves and what it costs: the same training with and without it, measured on the same questions."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from training.bench_figures import Figure, figure_table
-from training.evaluation import Interval, Measured, compare, measure
+from training.evaluation import Measured, measure
+from training.json_text import json_text
 from training.methods import PolicyGradient, load_method
 from training.problems import Problem, take
 from training.progress import StageCallback
 from training.recipe import Recipe
 from training.sampler import Sampling
+from training.scores import Interval, against, runs_of_a_question
 from training.step_log import LOG_NAME, read_log
 
 WHOLE, PRUNED = "all completions", "pruned"
@@ -21,7 +22,7 @@ WHOLE, PRUNED = "all completions", "pruned"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Runs of one kind over the seeds: how they were trained, and their answers to the same questions.
+    """Runs of one kind over the seeds: how they were trained, and each one's answers to the same questions.
 
     ``trained_tokens`` and ``cells`` (tokens and padding) are means a step, one for each seed.
     """
@@ -29,17 +30,26 @@ class Side:
     name: str
     trained_tokens: tuple[float, ...]
     cells: tuple[float, ...]
-    answers: Measured
+    answers: tuple[Measured, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Pruned against whole: ``mean`` with a paired interval over questions, and the difference of each seed."""
+
+    mean: Interval
+    by_seed: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PruningBench:
-    """Figures of the two sides; ``accuracy`` and ``saved`` are pruned against whole, with paired intervals."""
+    """Figures of the two sides over ``questions`` questions; ``accuracy`` and ``saved`` are pruned against whole."""
 
     rows: Sequence[Mapping[str, Any]]
     figures: Sequence[Figure]
-    accuracy: Interval
-    saved: Interval
+    questions: int
+    accuracy: Difference
+    saved: Difference
 
     def as_markdown(self) -> str:
         """Tables for people."""
@@ -51,9 +61,25 @@ class PruningBench:
             for row in self.rows
         ]
         for name, found in (("accuracy", self.accuracy), ("tokens saved", self.saved)):
-            verdict = "no difference seen" if found.low <= 0 <= found.high else "**a difference**"
-            lines += ["", f"{name}, pruned against all: {_percent(found)}, {verdict}"]
-        return "\n".join([*lines, ""])
+            verdict = "no difference seen" if found.mean.low <= 0 <= found.mean.high else "**a difference**"
+            seeds = ", ".join(f"{100 * value:+.1f}" for value in found.by_seed)
+            lines += ["", f"{name}, pruned against all: {_points(found.mean)}, {verdict}; by seed: {seeds}"]
+        return "\n".join([*lines, "", self._coverage, ""])
+
+    @property
+    def _coverage(self) -> str:
+        """What the intervals cover."""
+        seeds = len(self.accuracy.by_seed)
+        trained = (
+            "One seed was trained, so how much another one would differ is not known."
+            if seeds == 1
+            else f"How much training differs from seed to seed is not in them: {seeds} differences by seed show it."
+        )
+        return (
+            f"Intervals: 95 %, paired bootstrap over the {self.questions} questions, each question's answers averaged"
+            " over the seeds first. They cover which questions were asked and how answers were drawn, of these runs."
+            f" {trained}"
+        )
 
 
 def bench_pruning(
@@ -64,19 +90,24 @@ def bench_pruning(
     asked = take("test", recipe.seed, questions)
     whole = _side(WHOLE, short.overridden({"pruning": None}), base, asked, output, on_stage, seeds)
     pruned = _side(PRUNED, short.overridden({"pruning": recipe.pruning or {}}), base, asked, output, on_stage, seeds)
-    vanilla = _answers(short, [base] * seeds, asked)
-    ratios = zip(whole.trained_tokens, pruned.trained_tokens, strict=True)
-    fewer = Figure("fewer trained tokens a step", tuple(one / other for one, other in ratios), "at least", 1.5)
-    difference = compare(whole.answers, pruned.answers)
-    found = PruningBench(
-        [_row(side, vanilla) for side in (whole, pruned)],
-        [fewer],
-        difference.accuracy_difference,
-        difference.savings_ratio,
-    )
-    (output / "pruning.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
+    found = compare_sides(whole, pruned, _answers(short, [base] * seeds, asked))
+    (output / "pruning.json").write_text(json_text(asdict(found)))
     (output / "pruning.md").write_text(found.as_markdown())
     return found
+
+
+def compare_sides(whole: Side, pruned: Side, vanilla: Sequence[Measured]) -> PruningBench:
+    """The figures of both sides; ``vanilla`` are the base's answers to the same questions, seed by seed."""
+    ratios = zip(whole.trained_tokens, pruned.trained_tokens, strict=True)
+    found = against(runs_of_a_question(whole.answers), runs_of_a_question(pruned.answers))
+    each = [against(one, other) for one, other in zip(whole.answers, pruned.answers, strict=True)]
+    return PruningBench(
+        rows=[_row(side, vanilla) for side in (whole, pruned)],
+        figures=[Figure("fewer trained tokens a step", tuple(one / other for one, other in ratios), "at least", 1.5)],
+        questions=len(whole.answers[0].outcomes),
+        accuracy=Difference(found.accuracy_difference, tuple(one.accuracy_difference.mean for one in each)),
+        saved=Difference(found.savings_ratio, tuple(one.savings_ratio.mean for one in each)),
+    )
 
 
 def _side(
@@ -97,23 +128,22 @@ def _side(
     return Side(name, means("trained_tokens"), means("trained_cells"), _answers(recipe, folders, asked))
 
 
-def _answers(recipe: Recipe, folders: Sequence[Path], asked: Sequence[Problem]) -> Measured:
-    """The answers of all seeds, one after the other."""
+def _answers(recipe: Recipe, folders: Sequence[Path], asked: Sequence[Problem]) -> tuple[Measured, ...]:
     sampling = Sampling(recipe.evaluation.temperature, recipe.evaluation.top_p)
-    found = [measure(recipe, folder, asked, [sampling], seed=seed)[0] for seed, folder in enumerate(folders)]
-    return replace(found[0], outcomes=tuple(outcome for one in found for outcome in one.outcomes))
+    return tuple(measure(recipe, folder, asked, [sampling], seed=seed)[0] for seed, folder in enumerate(folders))
 
 
-def _row(side: Side, vanilla: Measured) -> dict[str, Any]:
+def _row(side: Side, vanilla: Sequence[Measured]) -> dict[str, Any]:
+    answers = runs_of_a_question(side.answers)
     return {
         "name": side.name,
         "trained_tokens": fmean(side.trained_tokens),
         "cells": fmean(side.cells),
-        "accuracy": float(side.answers.correct.mean()),
-        "tokens": float(side.answers.tokens.mean()),
-        "saved": compare(vanilla, side.answers).savings_ratio.mean,
+        "accuracy": float(answers.correct.mean()),
+        "tokens": float(answers.tokens.mean()),
+        "saved": against(runs_of_a_question(vanilla), answers).savings_ratio.mean,
     }
 
 
-def _percent(found: Interval) -> str:
+def _points(found: Interval) -> str:
     return f"{100 * found.mean:+.1f} points [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
