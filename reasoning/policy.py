@@ -236,7 +236,7 @@ class ExitPolicy:
         if result.finish == "length":
             return self._finish("length") if self.config.thinking_tokens is None else self._close("token_budget")
         if result.stop == self.config.think[1]:
-            return self._close("model", f"{result.stop}\n\n")
+            return self._close("model", result.stop + result.after)
         if result.stop is None or result.stop not in self._stops:
             return self._finish("stop")
         return self._pause(result.stop, result.after)

@@ -54,7 +54,8 @@ class Story:
                 ("{?}</think>", 0.1),
             )
         elif piece.kind == "answer":
-            said, probability = self.answer + END, 0.5
+            rest = self.thought[len(path) :] if self.thought.startswith(path) else ""
+            said, probability = rest + self.answer + END, 0.5
         else:
             assert self.thought.startswith(path), f"{path!r} is not how the story goes"
             said, probability = self.thought[len(path) :] + self.answer + END, 0.5

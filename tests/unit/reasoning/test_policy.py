@@ -56,10 +56,12 @@ def test_strict_mode_distrusts_a_trial_answer_that_does_not_close():
     assert machine.probes == [0.0]
 
 
-def test_the_models_own_exit_is_completed():
+@pytest.mark.parametrize("after", ["", "\n\n"])
+def test_after_its_own_exit_the_model_goes_on_as_it_would_have(after):
+    """Nothing is written for it, or what follows the tag would never have been learned where a model ends by itself."""
     machine = policy()
     machine.start()
-    assert machine.advance(Sampled("done", 4, "stop", "</think>")) == Answer("</think>\n\n", 996)
+    assert machine.advance(Sampled("done", 4, "stop", "</think>", after)) == Answer(f"</think>{after}", 996)
     assert machine.exit_reason == "model"
 
 
@@ -151,7 +153,7 @@ def test_without_a_thinking_budget_the_total_ends_the_path_inside_the_block():
 
 
 def test_a_block_is_not_closed_where_an_answer_would_not_fit():
-    machine = policy(total_tokens=20, thinking_tokens=None)
+    machine = policy(total_tokens=18, thinking_tokens=None)
     machine.start()
     assert machine.advance(Sampled("...", 10, "stop", "</think>")) == Finish("length")
 
