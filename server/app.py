@@ -118,4 +118,4 @@ async def application(
 def extend(app: FastAPI, engine: MeteredEngine) -> None:
     """Add our routes and reports to vLLM's finished app."""
     app.include_router(efficiency_routes(engine.meter, engine))
-    report_in_responses(app.state, engine.meter)
+    report_in_responses(app.state, engine)

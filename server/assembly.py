@@ -35,11 +35,11 @@ def metered_engine(engine: Any, name: str, checkpoint: ServedCheckpoint, limits:
     return MeteredEngine(steered, meter)
 
 
-def report_in_responses(state: Any, meter: Meter) -> None:
+def report_in_responses(state: Any, engine: MeteredEngine) -> None:
     """Let vLLM's handlers, which the app's state holds, take our fields and answer with reports."""
     vllm.wrap_handlers(
         state,
         answering=partial(with_reports, refusal=vllm.invalid_request),
         finishing=with_response_report,
-        beams=partial(with_metered_beams, meter=meter),
+        beams=partial(with_metered_beams, meter=engine.meter, check=engine.check_beam_search),
     )

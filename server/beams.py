@@ -23,13 +23,20 @@ class BeamSampling:
     thinking_token_budget: int | None = None
 
 
-def with_metered_beams(search: BeamSearch, meter: Meter) -> BeamSearch:
-    """Wrap a handler's beam search so that each of its answers is counted, and reported in the response."""
+def with_metered_beams(search: BeamSearch, meter: Meter, check: Callable[[], None]) -> BeamSearch:
+    """Wrap a handler's beam search so that each of its answers is counted, and reported in the response.
+
+    Args:
+        search: vLLM's.
+        meter: counts the answers.
+        check: raises where there must be none.
+    """
 
     @wraps(search)
     def searching(
         prompt: Any, request_id: str, params: Any, lora_request: Any = None, **options: Any
     ) -> AsyncGenerator[Any, None]:
+        check()
         outputs = search(prompt, request_id, params, lora_request, **options)
         sampling = BeamSampling(params.beam_width, params.skip_special_tokens)
         return metered(outputs, meter.open(sampling, lora_request, charged=False))  # its steps were

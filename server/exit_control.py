@@ -84,7 +84,7 @@ class ExitLimits(BaseModel):
     """The server's own word: what requests get that ask for nothing, and the most that any may have.
 
     Attributes:
-        default: for fields that a request leaves out.
+        default: for fields that a request leaves out. It gives way where the request cannot be paused.
         cap: upper bound of every field, also of those left out.
     """
 
@@ -125,6 +125,11 @@ class ExitLimits(BaseModel):
             thinking_token_budget=_within(*budget),
             early_exit=_confidence(_within(*thresholds)),
         )
+
+    def binding(self, asked: ExitControl) -> ExitControl:
+        """What a request gets that cannot pause at its steps: without the defaults that it would have to pause for."""
+        default = ExitControl(thinking_token_budget=self.default.thinking_token_budget)
+        return self.model_copy(update={"default": default}).effective(asked)
 
 
 def _confidence(threshold: float | None) -> EarlyExit | None:

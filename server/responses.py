@@ -104,8 +104,6 @@ def _checked(request: Any, refusal: Refusal) -> tuple[bool, ExitControl]:
         control = exit_control_of(request.model_extra or {})
     except InvalidExitControlError as error:
         raise refusal(str(error), error.param) from error
-    if control.paused and getattr(request, "use_beam_search", False):
-        raise refusal("use_beam_search cannot be combined with max_reasoning_steps or early_exit", "use_beam_search")
     return wanted, control
 
 

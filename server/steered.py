@@ -13,8 +13,8 @@ from server.opening import PromptText, opening_of
 from server.path import Path, Token, Tokenizer
 from server.steering import Progress, Sampler, SteeredChoice
 
-UNSTEERABLE = {"min_tokens": 0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
-"""Sampling parameters that count within one engine request, with the values at which they do nothing."""
+UNSTEERABLE = {"min_tokens": 0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "detokenize": True}
+"""Sampling parameters that a request of several pieces cannot have, with the values at which they do nothing."""
 
 
 class Detokenizer(Protocol):
@@ -85,16 +85,13 @@ class SteeredEngine:
         Raises:
             Exception: the refusal of a request that cannot be steered.
         """
-        control = self._control(sampling_params)
+        control = self._control(prompt, sampling_params)
         if control.thinking_token_budget != sampling_params.thinking_token_budget:
             sampling_params.thinking_token_budget = control.thinking_token_budget
-        if not control.paused or not sampling_params.detokenize:
+        if not control.paused:
             return self._engine.generate(prompt, sampling_params, request_id, **options)  # type: ignore[no-any-return]
-        self._check(prompt, sampling_params)
         model = self._model(options.get("lora_request"))
         opening = opening_of(prompt["prompt_token_ids"], self._pieces.text, model.think)
-        if opening.state == "closed":
-            return self._engine.generate(prompt, sampling_params, request_id, **options)  # type: ignore[no-any-return]
         policy = ExitPolicyConfig(
             markers=model.markers,
             total_tokens=sampling_params.max_tokens,
@@ -110,20 +107,36 @@ class SteeredEngine:
         ]
         return _outputs(choices, prompt, sampling_params.output_kind.name, request_id)
 
-    def _control(self, sampling: Any) -> ExitControl:
+    def check_beam_search(self) -> None:
+        """Refuse a beam search where the request or the server ends thinking early, for it would not.
+
+        Raises:
+            Exception: the refusal.
+        """
+        capped = self._limits.cap != ExitControl()
+        if capped or asked_exit_control.get().paused:
+            raise self._refused("use_beam_search", capped)
+
+    def _control(self, prompt: Any, sampling: Any) -> ExitControl:
         asked = asked_exit_control.get()
         if asked.thinking_token_budget is None and sampling.thinking_token_budget is not None:
             asked = asked.model_copy(update={"thinking_token_budget": sampling.thinking_token_budget})
-        return self._limits.effective(asked)
+        control = self._limits.effective(asked)
+        obstacle = _obstacle(prompt, sampling) if control.paused else None
+        if obstacle is None:
+            return control
+        control = self._limits.binding(asked)
+        if control.paused:
+            raise self._refused(obstacle, self._limits.cap.paused)
+        return control
 
-    def _check(self, prompt: Any, sampling: Any) -> None:
-        for name, idle in UNSTEERABLE.items():
-            if getattr(sampling, name) != idle:
-                raise self._refusal(
-                    f"{name} cannot be combined with max_reasoning_steps or early_exit: leave one of them out", name
-                )
-        if not isinstance(prompt, Mapping) or prompt.get("type", "token") != "token":
-            raise self._refusal("max_reasoning_steps and early_exit need a prompt of text or tokens", "prompt")
+    def _refused(self, name: str, by_server: bool) -> Exception:
+        what = "a prompt that is not text alone" if name == "prompt" else name
+        if by_server:
+            message = f"{what} cannot be combined with this server's limits on thinking: leave it out"
+        else:
+            message = f"{what} cannot be combined with max_reasoning_steps or early_exit: leave one of them out"
+        return self._refusal(message, name)
 
     def _choice(
         self,
@@ -139,6 +152,14 @@ class SteeredEngine:
         sampler = self._pieces.sampler(prompt, sampling, request_id, index, options)
         steered = SteeredChoice(ExitPolicy(policy), path, sampler)
         return _Choice(index, steered, self._pieces.detokenizer(sampling, ids), sampling)
+
+
+def _obstacle(prompt: Any, sampling: Any) -> str | None:
+    """What keeps a request from being sampled in pieces."""
+    for name, idle in UNSTEERABLE.items():
+        if getattr(sampling, name) != idle:
+            return name
+    return None if isinstance(prompt, Mapping) and prompt.get("type", "token") == "token" else "prompt"
 
 
 class _Choice:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 import httpx
+import openai
 import pytest
 from real_server import Server, start_stock_server, stop_server
 
@@ -53,6 +54,14 @@ def test_a_stock_server_reports_and_steers(stock):
     (efficiency,) = httpx.get(f"{stock.url}/v1/efficiency").json()["data"]
     assert (efficiency["model"], efficiency["requests"]) == (stock.model, 3)
     assert httpx.get(f"{stock.url}/ready").status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_beam_search_cannot_evade_a_cap(stock, stream):
+    with pytest.raises(openai.BadRequestError, match="with this server's limits on thinking"):
+        stock.openai.chat.completions.create(
+            model=stock.model, messages=QUESTION, stream=stream, extra_body={"use_beam_search": True}
+        )
 
 
 @pytest.mark.parametrize("control", [{}, {"max_reasoning_steps": 1}])

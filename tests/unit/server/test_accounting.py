@@ -65,6 +65,8 @@ async def test_a_beam_search_is_charged_by_its_steps_alone(bench):
 
     beams = bench.sampling(beam_width=1)
     with exchanging(Exchange("id")) as exchange:
-        outputs = [output async for output in with_metered_beams(search, bench.meter)("prompt", "id", beams)]
+        outputs = [
+            output async for output in with_metered_beams(search, bench.meter, lambda: None)("prompt", "id", beams)
+        ]
     assert exchange.completion_tokens == 1 == len(outputs)
     assert bench.exits() == {"none": 1}

@@ -1,16 +1,18 @@
 from types import SimpleNamespace
 
+import pytest
+
 from server.beams import with_metered_beams
 from server.report import ResponseReports, collecting
 
 BEAMS = SimpleNamespace(beam_width=2, skip_special_tokens=True)
 
 
-def searching(bench, *parts):
+def searching(bench, *parts, check=lambda: None):
     async def search(prompt, request_id, params, lora_request=None, **options):
         yield bench.output(*parts)
 
-    return with_metered_beams(search, bench.meter)
+    return with_metered_beams(search, bench.meter, check)
 
 
 async def test_every_beam_is_counted_and_reported_once(bench):
@@ -30,3 +32,11 @@ async def test_the_last_token_of_a_beam_has_text(bench):
     search = searching(bench, (0, "<think>\nTwo.</think>", "stop", ending), (1, "x", "abort"))
     assert [output async for output in search("prompt", "id", BEAMS)]
     assert bench.exits() == {"model": 1, "abort": 1}
+
+
+def test_a_beam_search_that_must_not_be_is_refused_before_its_stream_begins(bench):
+    def check():
+        raise ValueError("no beams here")
+
+    with pytest.raises(ValueError, match="no beams here"):
+        searching(bench, check=check)("prompt", "id", BEAMS)

@@ -221,7 +221,6 @@ async def test_a_stream_that_calls_the_engine_late_still_finds_its_request():
     [
         ({"max_reasoning_steps": 0}, "max_reasoning_steps"),
         ({"early_exit": {"policy": "luck"}}, "early_exit.policy"),
-        ({"max_reasoning_steps": 1, "use_beam_search": True}, "use_beam_search"),
     ],
 )
 async def test_exit_control_that_does_not_fit_is_refused(values, param):

@@ -232,12 +232,16 @@ def test_requests_that_need_no_pause_take_the_plain_path(ask, control):
     assert asking.story.pieces == []
 
 
-def test_thinking_that_is_off_needs_no_control(ask):
-    assert ask(STEPS).generate(sampling(), PROMPT + "<think>\n\n</think>\n\n") == "plain"
+async def test_thinking_that_is_off_stays_off(ask):
+    text, tokens, end = await ask(STEPS, "Wait, Wait, Wait.").streamed(prompt=PROMPT + "<think>\n\n</think>\n\n")
+    assert (text, tokens) == ("Wait, Wait, Wait. So 4.", text + END)
+    assert end.forced_exit is None
 
 
-def test_the_single_steps_of_a_beam_search_are_left_alone(ask):
-    assert ask(STEPS).generate(sampling(detokenize=False)) == "plain"
+@pytest.mark.parametrize("prompt", ["What does </think> mean?", PROMPT + "<think>\n\n</think>\n\n"])
+async def test_a_block_that_is_opened_again_is_steered(ask, prompt):
+    _, _, end = await ask(ExitControl(), limits=ExitLimits(cap=STEPS)).streamed(prompt=prompt)
+    assert end.forced_exit == "step_budget"
 
 
 def test_vllms_own_budget_field_is_capped_too(ask):
@@ -259,6 +263,61 @@ def test_what_counts_within_one_request_cannot_be_steered(ask, field):
     with pytest.raises(RefusedError) as refused:
         ask(STEPS).generate(sampling(**{field: 1}))
     assert refused.value.args[1] == field
+
+
+LIMITS = [ExitLimits(default=STEPS), ExitLimits(default=SURE)]
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("fields", [{"presence_penalty": 0.5}, {"min_tokens": 3}, {"detokenize": False}])
+def test_a_mere_default_gives_way_to_what_cannot_be_steered(ask, fields, limits):
+    limits = limits.model_copy(update={"default": limits.default.model_copy(update={"thinking_token_budget": 9})})
+    asking = ask(ExitControl(), limits=limits)
+    assert asking.generate(parameters := sampling(**fields)) == "plain"
+    assert parameters.thinking_token_budget == 9
+
+
+@pytest.mark.parametrize("asked", [ExitControl(), STEPS])
+@pytest.mark.parametrize("field", ["presence_penalty", "detokenize"])
+def test_a_cap_holds_and_its_refusal_says_whose_limit_it_is(ask, field, asked):
+    with pytest.raises(RefusedError) as refused:
+        ask(asked, limits=ExitLimits(cap=STEPS)).generate(sampling(**{field: 0.5 if field != "detokenize" else False}))
+    said = f"{field} cannot be combined with this server's limits on thinking: leave it out"
+    assert refused.value.args == (said, field)
+
+
+def test_a_prompt_that_cannot_be_steered(ask):
+    asking = ask(ExitControl(), limits=ExitLimits(cap=STEPS))
+    with pytest.raises(RefusedError, match="a prompt that is not text alone") as refused:
+        asking.engine.generate({"type": "embeds"}, sampling(), "id")
+    assert refused.value.args[1] == "prompt"
+    assert ask(ExitControl(), limits=ExitLimits(default=STEPS)).engine.generate(object(), sampling(), "id") == "plain"
+
+
+@pytest.mark.parametrize(
+    ("asked", "limits", "said"),
+    [
+        (STEPS, ExitLimits(), "cannot be combined with max_reasoning_steps or early_exit"),
+        (SURE, ExitLimits(), "cannot be combined with max_reasoning_steps or early_exit"),
+        (ExitControl(), ExitLimits(cap=STEPS), "with this server's limits"),
+        (ExitControl(), ExitLimits(cap=SURE), "with this server's limits"),
+        (ExitControl(), ExitLimits(cap=ExitControl(thinking_token_budget=5)), "with this server's limits"),
+    ],
+)
+def test_a_beam_search_would_evade_exit_control(ask, asked, limits, said):
+    asking = ask(asked, limits=limits)
+    token = asked_exit_control.set(asked)
+    with pytest.raises(RefusedError, match=said) as refused:
+        asking.engine.check_beam_search()
+    asked_exit_control.reset(token)
+    assert refused.value.args[1] == "use_beam_search"
+
+
+@pytest.mark.parametrize("limits", [ExitLimits(), *LIMITS, ExitLimits(default=ExitControl(thinking_token_budget=5))])
+def test_a_beam_search_evades_nothing_where_nothing_is_asked(ask, limits):
+    asking = ask(ExitControl(), limits=limits)
+    asking.engine.check_beam_search()
+    assert asking.generate(sampling(detokenize=False)) == "plain"
 
 
 async def test_a_client_that_leaves_stops_the_engine(ask):
