@@ -54,9 +54,9 @@ def train_distilled(
     if not harvest.examples:
         raise TrainingError("no sampled completion was right: sample more (grpo.steps) or take another base")
     settings = recipe.distill
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, recipe.model.dtype))
-    if torch.cuda.is_available():
-        model.cuda()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    computed, stored = getattr(torch, recipe.model.dtype), torch.float32  # small steps vanish in 16-bit weights
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=stored).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=recipe.grpo.weight_decay)
     rng = random.Random(recipe.seed)
     batches = [batch for _ in range(settings.epochs) for batch in _batches(harvest.examples, settings.batch_size, rng)]
@@ -65,7 +65,8 @@ def train_distilled(
     with (output / LOG_NAME).open("w") as log:
         for step, batch in enumerate(batches, start=1):
             tokens, labels = collate(batch, tokenizer.pad_token_id)
-            loss = next_token_loss(model, tokens.to(model.device), labels.to(model.device))
+            with torch.autocast(device, computed, enabled=computed != stored):
+                loss = next_token_loss(model, tokens.to(device), labels.to(device))
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for schedule in optimizer.param_groups:
@@ -77,7 +78,7 @@ def train_distilled(
             on_step(step, len(batches), line)
 
     def write(folder: Path) -> None:
-        model.save_pretrained(folder)
+        model.to(computed).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
     save_atomically(output, write)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 
 from training.sampler import Completion, EngineError, Finish, Request
 
@@ -21,8 +22,11 @@ from training.sampler import Completion, EngineError, Finish, Request
 class Engine:
     """A vLLM engine driven step by step over its own request queue.
 
+    Where several processes train, each has an engine of its own, on its own GPU.
+
     Args:
         folder: checkpoint to load (weights, tokenizer, generation settings).
+        dtype: of the weights, by its name.
         max_model_len: longest prompt plus completion, in tokens.
         max_sequences: sequences decoded at once.
         seed: of the sampler.
@@ -33,6 +37,7 @@ class Engine:
         self,
         folder: str | Path,
         *,
+        dtype: str = "float32",
         max_model_len: int,
         max_sequences: int = 256,
         seed: int = 0,
@@ -44,9 +49,11 @@ class Engine:
         from vllm import EngineArgs, LLMEngine
 
         on_gpu = torch.cuda.is_available()
+        self._among_others = distributed.is_initialized() and distributed.get_world_size() > 1
         arguments = EngineArgs(
             model=str(folder),
-            dtype="auto" if on_gpu else "float32",
+            dtype=dtype,
+            distributed_executor_backend="external_launcher" if self._among_others else None,
             max_model_len=max_model_len,
             max_num_seqs=max_sequences,
             max_num_batched_tokens=max(max_model_len, 8192),
@@ -112,12 +119,15 @@ class Engine:
         self._engine.reset_prefix_cache()
 
     def close(self) -> None:
-        """Free the engine's memory and its process group."""
-        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+        """Free the engine's memory, and its process group where it is not the trainer's."""
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory, destroy_model_parallel
 
         self._engine.engine_core.shutdown()
         del self._engine
-        cleanup_dist_env_and_memory()
+        if self._among_others:
+            destroy_model_parallel()
+        else:
+            cleanup_dist_env_and_memory()
         gc.collect()
 
     def _add(self, tokens: Sequence[int], parameters: Any) -> str:

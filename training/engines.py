@@ -20,6 +20,7 @@ def open_engine(recipe: Recipe, folder: str | Path, *, seed: int = 0) -> Sampler
 
     return Engine(
         folder,
+        dtype=recipe.model.dtype if torch.cuda.is_available() else "float32",
         max_model_len=settings.max_prompt_tokens + settings.max_completion_tokens,
         seed=seed,
         gpu_memory=settings.gpu_memory,

@@ -100,7 +100,8 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     def _packed(self, whole: dict[str, Any]) -> list[dict[str, Any]]:
         """Micro-batches of rows of like length; the weights of pruning go into the loss's mask.
 
-        The loss is a sum over tokens with one normaliser for all, so it does not depend on how rows are spread.
+        The loss is a sum over tokens with one normaliser for all, so it does not depend on how rows are spread. TRL
+        gathers a figure for each row, so a micro-batch has as many rows on one process as on the others.
         """
         mask = whole["completion_mask"] * whole.pop("tool_mask", 1)
         kept, weights = torch.arange(len(mask)), torch.ones(len(mask))
@@ -112,11 +113,13 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         updates = self.args.steps_per_generation // self.args.gradient_accumulation_steps
         shuffled = kept[torch.randperm(len(kept))].tolist()
         lengths = (whole["prompt_mask"].sum(1) + whole["completion_mask"].sum(1)).tolist()
-        batches = []
+        packed = []
         for part in (shuffled[update::updates] for update in range(updates)):
             for rows in pack([lengths[row] for row in part], self.args.gradient_accumulation_steps):
-                batches.append(take_rows(whole, [part[row] for row in rows]))
-        return batches
+                packed.append([part[row] for row in rows])
+        counts = torch.tensor([max(1, len(rows)) for rows in packed], device=mask.device)
+        sizes = self.accelerator.gather(counts).view(-1, len(packed)).amax(0).tolist()
+        return [take_rows(whole, rows, size) for rows, size in zip(packed, sizes, strict=True)]
 
     def _get_per_token_logps_and_entropies(self, *arguments: Any, **options: Any) -> Any:
         started = time.perf_counter()
@@ -180,7 +183,7 @@ def train_policy(
     with state.main_process_first():
         started_from = prepare(checkpoints, recipe.digest, resume=resume or not state.is_main_process)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, recipe.model.dtype))
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=trained_dtype(recipe))
     sampler = engine or open_engine(recipe, base, seed=recipe.seed)
     data = _questions(recipe, tokenizer)
     log = StepLog(
@@ -207,7 +210,7 @@ def train_policy(
         with clear_disk_errors(output):
             trainer.train(resume_from_checkpoint=str(started_from) if started_from else None)
             trainer.experience.synchronise(trainer.model)
-            _save(trainer, tokenizer, output)
+            _save(trainer, tokenizer, output, getattr(torch, recipe.model.dtype))
     finally:
         if engine is None:
             sampler.close()
@@ -237,7 +240,7 @@ def train_stock(recipe: Recipe, base: Path, engine: Sampler, callbacks: Sequence
 
     with TemporaryDirectory() as folder:
         GRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, recipe.model.dtype)),
+            model=AutoModelForCausalLM.from_pretrained(base, dtype=trained_dtype(recipe)),
             args=_arguments(recipe, PolicyGradient(plain_rollouts, lambda batch, _: []), Path(folder), 1),
             train_dataset=_questions(recipe, tokenizer),
             processing_class=tokenizer,
@@ -245,6 +248,14 @@ def train_stock(recipe: Recipe, base: Path, engine: Sampler, callbacks: Sequence
             reward_funcs=reward,
             callbacks=list(callbacks),
         ).train()
+
+
+def trained_dtype(recipe: Recipe) -> torch.dtype:
+    """Precision of the weights while they are trained; ``model.dtype`` is that of the computation and the checkpoint.
+
+    Steps of a small learning rate vanish in 16-bit weights. What adapters leave frozen may stay in 16 bits.
+    """
+    return torch.float32 if recipe.lora is None else getattr(torch, recipe.model.dtype)
 
 
 def _questions(recipe: Recipe, tokenizer: Any) -> Dataset:
@@ -296,6 +307,7 @@ def _arguments(recipe: Recipe, method: PolicyGradient, folder: Path, processes: 
         lr_scheduler_type=settings.schedule,
         weight_decay=settings.weight_decay,
         beta=settings.kl,
+        use_bias_correction_kl=False,
         epsilon=settings.clip_low,
         epsilon_high=settings.clip_high,
         delta=settings.dual_clip,
@@ -328,11 +340,10 @@ def _lora(recipe: Recipe) -> Any:
     )
 
 
-def _save(trainer: Trainer, tokenizer: Any, output: Path) -> None:
-    """Write the trained weights, adapters merged; every process takes part in gathering them."""
+def _save(trainer: Trainer, tokenizer: Any, output: Path, dtype: torch.dtype) -> None:
+    """Write the trained weights as ``dtype``, adapters merged; every process takes part in gathering them."""
     bare = trainer.accelerator.unwrap_model(trainer.model)
-    with whole_weights(bare) as weights:
-        copies = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+    copies = {name: tensor.to("cpu", dtype, copy=True) for name, tensor in whole_weights(bare).items()}
     if trainer.accelerator.is_main_process:
         model = bare.get_base_model() if hasattr(bare, "get_base_model") else bare
         for name in model.all_tied_weights_keys:  # one copy of what the model holds once
@@ -341,6 +352,8 @@ def _save(trainer: Trainer, tokenizer: Any, output: Path) -> None:
 
         def write(folder: Path) -> None:
             model.save_pretrained(folder, state_dict=copies)
+            model.config.dtype = dtype  # not that of the weights while they were trained
+            model.config.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
 
         save_atomically(output, write)

@@ -40,17 +40,17 @@ def pack(lengths: Sequence[int], bins: int) -> list[list[int]]:
     return packed[::-1]
 
 
-def take_rows(whole: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+def take_rows(whole: dict[str, Any], rows: list[int], size: int) -> dict[str, Any]:
     """Some rows of TRL's batch, without the columns that are padding in all of them.
 
-    Prompts are padded on the left, completions on the right. No rows become one that ``tool_mask`` weighs as 0.
+    Prompts are padded on the left, completions on the right. ``size`` is at least 1 and the number of rows; what is
+    missing is filled with a row that ``tool_mask`` weighs as 0.
     """
-    picked = rows or [0]
+    picked = rows + [rows[-1] if rows else 0] * (size - len(rows))
     batch = {
         key: value[picked] if isinstance(value, torch.Tensor) and value.ndim else value for key, value in whole.items()
     }
-    if not rows:
-        batch["tool_mask"] = torch.zeros_like(batch["tool_mask"])
+    batch["tool_mask"][len(rows) :] = 0
     prompt, completion = (int(batch[key].sum(1).max()) for key in ("prompt_mask", "completion_mask"))
     for key, value in batch.items():
         if isinstance(value, torch.Tensor) and value.ndim == 2:

@@ -7,6 +7,8 @@ from training.recipe import Recipe
 GIB = 2**30
 ADAPTED_SHARE = 14.0
 """Adapter parameters a layer, in units of rank x hidden size: both sides of seven linear layers."""
+TRAINED_BYTES = 16
+"""Of a trained parameter: weight, gradient and two moments, in 32 bits each."""
 UTILISATION = 0.35
 """Share of the peak FLOP/s that training reaches."""
 DECODING_EFFICIENCY = 0.6
@@ -124,8 +126,8 @@ def estimate(recipe: Recipe, *, devices: int | None = None, hardware: Hardware |
     trained = parameters
     if recipe.lora is not None:
         trained = ADAPTED_SHARE * recipe.lora.rank * model.hidden_size * model.layers
-    weights = parameters * width / devices
-    gradients_and_moments = trained * (width + 2 * width) / devices
+    frozen = 0.0 if recipe.lora is None else parameters * width / devices
+    state = trained * TRAINED_BYTES / devices
     reference = parameters * width / devices if settings.kl and recipe.lora is None else 0.0
     length = recipe.rollout.max_prompt_tokens + recipe.rollout.max_completion_tokens
     kept_per_layer = 2 if settings.gradient_checkpointing else 34
@@ -150,7 +152,7 @@ def estimate(recipe: Recipe, *, devices: int | None = None, hardware: Hardware |
         parameters=parameters,
         hardware=hardware,
         devices=devices,
-        training=(weights + gradients_and_moments + reference) / GIB,
+        training=(frozen + state + reference) / GIB,
         activations=activations / GIB,
         engine=engine,
         base_hours=supervised / speed / 3600,

@@ -91,8 +91,8 @@ class DistillSettings(Settings):
 class RolloutSettings(Settings):
     """How completions are sampled. Values of the method unless a recipe says.
 
-    ``sync_tolerance``: largest difference (nats) between the log-probabilities that engine and trainer give the same
-    tokens; bfloat16 needs more than float32. ``gpu_memory``: the engine's share of a GPU that it has to itself or
+    ``sync_tolerance``: largest mean difference (nats) between the log-probabilities that engine and trainer give the
+    same tokens; bfloat16 needs more than float32. ``gpu_memory``: the engine's share of a GPU that it has to itself or
     shares with the trainer.
     """
 

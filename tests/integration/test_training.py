@@ -52,13 +52,15 @@ def test_the_engine_follows_the_trainers_weights(tmp_path):
     found = run(
         tmp_path,
         """
-        from training.sync import logprob_difference, synchronise
+        from training.sync import logprob_differences, synchronise
         first, second = save(1), save(2)
         sequences = [tokenizer.encode("Mia has 12 marbles. In January 5 are lost."), tokenizer.encode("Wait, check it")]
         engine = Engine(folder / "model", max_model_len=128)  # holds the second model
-        before = logprob_difference(engine, second, sequences)
-        apart = logprob_difference(engine, first, sequences)
-        after = synchronise(engine, first, sequences)
+        def largest(model):
+            return logprob_differences(engine, model, sequences).max().item()
+        before, apart = largest(second), largest(first)
+        synchronise(engine, first, sequences)
+        after = largest(first)
         prompt = sequences[0]
         greedy = generate(engine, [Request(prompt, 30, GREEDY)])[0].tokens
         ours = first.generate(torch.tensor([prompt]), max_new_tokens=30, do_sample=False)[0, len(prompt):].tolist()

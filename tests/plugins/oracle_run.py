@@ -57,14 +57,14 @@ def own_logps(model, inputs):
 
 
 def oracle_loss(trainer, model, inputs):
-    """Token-mean clipped policy loss with the KL term, weighed by the ratio as TRL does, and with the ratio's cap."""
+    """Token-mean clipped policy loss with the KL term (low-variance estimator), and with the ratio's cap."""
     logps = own_logps(model, inputs)
     old = inputs["old_per_token_logps"]
     ratio, gain = (logps - old).exp(), inputs["advantages"][:, None]
     policy = -torch.minimum(ratio.clamp(max=trainer.args.delta or torch.inf) * gain, ratio.clamp(0.8, 1.3) * gain)
     distance = inputs["ref_per_token_logps"] - logps
     mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
-    total = ((policy + 0.01 * ratio * (distance.exp() - distance - 1)) * mask).sum()
+    total = ((policy + 0.01 * (distance.exp() - distance - 1)) * mask).sum()
     share = trainer.args.gradient_accumulation_steps / trainer.args.steps_per_generation
     return total / (inputs["num_items_in_batch"] / trainer.accelerator.num_processes * share)
 
@@ -102,9 +102,12 @@ def main(folder, architecture, *overrides):
     recipe = load_recipe("quickstart", ["rollout.max_completion_tokens=64", *SMALL, *overrides])
     grpo.train_policy(recipe, METHOD, folder / "base", folder / "tuned", on_step=lambda *_: None)
     last_step = batches[len(batches) // 2 :]
-    weights = trainers[-1].accelerator.unwrap_model(trainers[-1].model).state_dict()
+    model = trainers[-1].accelerator.unwrap_model(trainers[-1].model)
+    [trained] = {str(parameter.dtype) for parameter in model.parameters() if parameter.requires_grad}
+    weights = model.state_dict()
     found = {
         "losses": losses,
+        "trained_dtype": trained,
         "advantages": sorted(gain for inputs in last_step for gain in inputs["advantages"].tolist()),
         "improvement": improvement(trainers[-1].model, last_step),
         "weights": hashlib.sha256(b"".join(weights[key].numpy().tobytes() for key in sorted(weights))).hexdigest(),

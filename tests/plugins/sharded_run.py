@@ -33,9 +33,9 @@ def follow(rank: int, processes: int, folder: Path) -> None:
     model(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()
     second = synchronise(engine, model, sequences)
-    with whole_weights(model) as weights:
-        gathered = sum(tensor.numel() for tensor in weights.values())
-        head = weights["lm_head.weight"].norm().item()
+    weights = whole_weights(model)
+    gathered = sum(tensor.numel() for tensor in weights.values())
+    head = weights["lm_head.weight"].norm().item()
     held = sum(parameter.to_local().numel() for parameter in model.parameters())
     found = {"differences": [first, second], "held": held, "gathered": gathered, "head": head}
     (folder / f"found-{rank}.json").write_text(json.dumps(found))
