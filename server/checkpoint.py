@@ -58,7 +58,8 @@ def load_checkpoint(source: str | Path) -> ServedCheckpoint:
     """
     folder = Path(source).expanduser()
     if not folder.exists():
-        raise CheckpointError(f"there is no checkpoint folder {folder}")
+        advice = "" if folder.parent.exists() else f"; a model of a hub: hf download {source} --local-dir {folder.name}"
+        raise CheckpointError(f"there is no checkpoint folder {folder}{advice}")
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is a file, not a checkpoint folder")
     folder = folder.resolve()

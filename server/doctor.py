@@ -1,5 +1,6 @@
 """``stepgrpo doctor``: whether this machine can serve, and what to do where it can't."""
 
+import json
 import os
 import platform
 import re
@@ -11,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from reasoning import CheckpointError
 from server.checkpoint import load_checkpoint
@@ -20,6 +22,9 @@ from server.checkpoint import load_checkpoint
 GIB: Final = 2**30
 NEEDED_BYTES: Final = 3 * GIB
 """What serving the bundled checkpoint takes, engine included."""
+
+DEFAULT_CACHE: Final = 1
+"""GiB of the CPU engine's cache where ``VLLM_CPU_KVCACHE_SPACE`` says nothing."""
 
 SUPPORTED_PYTHON: Final = ((3, 11), (3, 14))
 SUPPORTED_VLLM: Final = ((0, 32), (0, 34))
@@ -48,10 +53,17 @@ def examine(checkpoint: str | Path, host: str, port: int) -> Iterator[Finding]:
     gpus = find_gpus()
     yield check_gpu(gpus, _cuda_of_torch())
     yield check_vllm("gpu" if gpus else "cpu", {kind: _version(name) for kind, name in BUILDS.items()})
-    if not gpus:
+    folder = Path(checkpoint).expanduser()
+    if gpus:
+        yield check_memory(_available_bytes())
+    else:
         yield check_cpu(_cpu_flags())
-    yield check_memory(_available_bytes())
-    yield check_checkpoint(checkpoint)
+        yield check_memory(_available_bytes(), sum(path.stat().st_size for path in folder.glob("*.safetensors")))
+    found = check_checkpoint(checkpoint)
+    yield found
+    if not gpus and found.verdict != "problem":
+        space = float(os.environ.get("VLLM_CPU_KVCACHE_SPACE") or DEFAULT_CACHE)
+        yield check_context(json.loads((folder / "config.json").read_bytes()), space)
     yield check_port(host, port)
 
 
@@ -134,15 +146,14 @@ def check_cpu(flags: frozenset[str]) -> Finding:
     return Finding("CPU", "problem", "neither AVX2 nor AVX-512", "use a machine with AVX2, or a GPU")
 
 
-def check_memory(available: int | None) -> Finding:
-    """Free memory against what the bundled checkpoint needs."""
+def check_memory(available: int | None, weights: int = 0) -> Finding:
+    """Free memory against what engine and weights need; the bundled checkpoint's are too small to count."""
+    needed = f"{(NEEDED_BYTES + weights) / GIB:.1f} GiB"
     if available is None:
-        return Finding("memory", "warning", "unknown", f"have {NEEDED_BYTES // GIB} GiB free")
+        return Finding("memory", "warning", "unknown", f"have {needed} free")
     shown = f"{available / GIB:.1f} GiB free"
-    if available < NEEDED_BYTES:
-        return Finding(
-            "memory", "problem", shown, f"free {NEEDED_BYTES / GIB:g} GiB, or lower VLLM_CPU_KVCACHE_SPACE (GiB)"
-        )
+    if available < NEEDED_BYTES + weights:
+        return Finding("memory", "problem", shown, f"free {needed}, or lower VLLM_CPU_KVCACHE_SPACE (GiB)")
     return Finding("memory", "ok", shown)
 
 
@@ -160,10 +171,39 @@ def check_checkpoint(source: str | Path) -> Finding:
         )
     if checkpoint.card.calibration is None:
         return Finding(
-            "checkpoint", "warning", f"{checkpoint.folder}, not calibrated", "stepgrpo eval RECIPE --split calibration"
+            "checkpoint",
+            "warning",
+            f"{checkpoint.folder}, not calibrated",
+            f"stepgrpo eval RECIPE --model BASE --model {checkpoint.folder} --benchmark NAME --calibrate",
         )
     ratio = checkpoint.card.calibration.savings_ratio.mean
     return Finding("checkpoint", "ok", f"{checkpoint.folder}, calibrated: {ratio:.1%} saved")
+
+
+def check_context(config: dict[str, Any], space: float) -> Finding:
+    """Whether a CPU engine's cache holds one request of the model's full length, without which it does not start.
+
+    Args:
+        config: the checkpoint's ``config.json``.
+        space: GiB of the cache.
+    """
+    try:
+        longest, heads = int(config["max_position_embeddings"]), int(config["num_attention_heads"])
+        size = config.get("head_dim") or config["hidden_size"] // heads
+        width = 4 if "float32" in (config.get("dtype"), config.get("torch_dtype")) else 2
+        token = 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * size * width
+    except (KeyError, TypeError):
+        return Finding("context", "ok", "unknown: the config is of an unusual kind")
+    if longest * token <= space * GIB:
+        return Finding("context", "ok", f"{longest} tokens")
+    fitting = int(space * GIB / token)
+    return Finding(
+        "context",
+        "problem",
+        f"{longest} tokens take {longest * token / GIB:.1f} GiB of cache, and {space:g} is set",
+        f"serve with --max-model-len {fitting // 1024 * 1024 or fitting}, or set"
+        f" VLLM_CPU_KVCACHE_SPACE={ceil(longest * token / GIB)}",
+    )
 
 
 def check_port(host: str, port: int) -> Finding:

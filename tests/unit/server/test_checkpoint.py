@@ -77,6 +77,9 @@ def test_weights_in_several_files(folder):
 
 def test_a_missing_folder(tmp_path):
     assert refused(tmp_path / "nope") == f"there is no checkpoint folder {tmp_path / 'nope'}"
+    assert refused("Qwen/Qwen3-8B") == (
+        "there is no checkpoint folder Qwen/Qwen3-8B; a model of a hub: hf download Qwen/Qwen3-8B --local-dir Qwen3-8B"
+    )
 
 
 def test_a_file_instead_of_a_folder(folder):

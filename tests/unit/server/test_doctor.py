@@ -8,6 +8,7 @@ import stepgrpo
 from server.doctor import (
     GIB,
     check_checkpoint,
+    check_context,
     check_cpu,
     check_gpu,
     check_memory,
@@ -90,6 +91,46 @@ def test_memory():
     assert "VLLM_CPU_KVCACHE_SPACE" in check_memory(2 * GIB).advice
 
 
+def test_the_weights_need_memory_too():
+    assert check_memory(10 * GIB, weights=8 * GIB).verdict == "problem"
+    assert check_memory(10 * GIB, weights=6 * GIB).verdict == "ok"
+    assert "free 11.0 GiB" in check_memory(10 * GIB, weights=8 * GIB).advice
+
+
+QWEN3 = {
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "hidden_size": 1024,
+    "max_position_embeddings": 40960,
+    "dtype": "bfloat16",
+}
+"""Of Qwen3-0.6B: a token takes 112 KiB of cache."""
+
+
+def test_a_context_that_the_cpus_cache_does_not_hold_is_a_problem_with_two_ways_out():
+    finding = check_context(QWEN3, space=1)
+    assert finding.verdict == "problem"
+    assert finding.found == "40960 tokens take 4.4 GiB of cache, and 1 is set"
+    assert finding.advice == "serve with --max-model-len 9216, or set VLLM_CPU_KVCACHE_SPACE=5"
+
+
+def test_a_context_that_the_cache_holds():
+    assert check_context(QWEN3, space=5).verdict == "ok"
+    assert check_context(QWEN3 | {"max_position_embeddings": 9216}, space=1).verdict == "ok"
+    assert check_context(QWEN3 | {"max_position_embeddings": 9216, "dtype": "float32"}, space=1).verdict == "problem"
+
+
+def test_heads_that_a_config_does_not_tell_follow_from_others():
+    lean = {key: value for key, value in QWEN3.items() if key not in ("num_key_value_heads", "head_dim")}
+    assert "4.4 GiB" in check_context(lean, space=1).found  # 16 heads of 64
+
+
+def test_the_context_of_an_unusual_config_is_not_guessed():
+    assert check_context({"model_type": "other"}, space=1).verdict == "ok"
+
+
 def test_a_checkpoint(tmp_path):
     assert check_checkpoint(BUNDLED).verdict == "ok"
     missing = check_checkpoint(tmp_path / "none")
@@ -124,6 +165,12 @@ def test_the_command_fails_where_serving_would(tmp_path):
     verdicts = {each["topic"]: each["verdict"] for each in json.loads(result.output)}
     assert verdicts["checkpoint"] == "problem"
     assert verdicts["Python"] == verdicts["vLLM"] == "ok"
+
+
+def test_the_command_looks_at_the_context_of_a_checkpoint_that_a_cpu_serves(monkeypatch):
+    monkeypatch.setattr("server.doctor.find_gpus", lambda: [])
+    verdicts = {each["topic"]: each["verdict"] for each in json.loads(run("--json").output)}
+    assert verdicts["context"] == "ok"
 
 
 def test_the_command_says_what_to_do(tmp_path):
