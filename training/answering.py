@@ -26,6 +26,11 @@ class Reply:
     finish_reason: str
 
 
+def is_url(model: str) -> bool:
+    """Whether a model is a server's address."""
+    return model.startswith(("http://", "https://"))
+
+
 def from_checkpoint(
     recipe: Recipe, model: str, questions: Sequence[str], sampling: Sampling, samples: int
 ) -> list[list[Reply]]:

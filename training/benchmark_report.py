@@ -13,15 +13,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from reasoning import boxed_answer
-from training.answering import Reply, from_checkpoint, from_url
+from training.answering import Reply, from_checkpoint, from_url, is_url
 from training.benchmarks import Item, load_benchmark, same_text
+from training.calibration import calibration, folder_to_calibrate, stamp
+from training.data import SUFFIXES, DataError, file_questions
 from training.grading import Grade, grade
 from training.json_text import json_text
 from training.progress import StageCallback
 from training.recipe import Recipe
 from training.report import listed, plot_training
 from training.sampler import Sampling
-from training.scores import Answers, Level, against, average_at_k, by_difficulty, pareto_front, pass_at_k
+from training.scores import Answers, Level, against, all_questions, average_at_k, by_difficulty, pareto_front, pass_at_k
 from training.step_log import LOG_NAME, read_log
 
 
@@ -34,35 +36,48 @@ def evaluate_models(
     *,
     samples: int = 1,
     folder: Path | None = None,
+    calibrate: bool = False,
 ) -> Path:
     """Ask every model every question ``samples`` times and write the report; the first model is the reference.
 
     Args:
         recipe: its markers, tags, token limit and evaluation sampling.
         models: checkpoints, hub names, or base URLs of servers (``http...``).
-        benchmarks: names of :mod:`training.benchmarks`.
+        benchmarks: names of :mod:`training.benchmarks`, or files of questions with the recipe's columns.
         output: folder of the report.
         on_stage: told of progress.
         samples: answers a question.
         folder: of the benchmarks' files; the hub by default.
+        calibrate: stamp the card of the second of two models with what it saves against the first.
+
+    Raises:
+        DataError: a benchmark or file that cannot be read, or that the recipe trains on.
+        TrainingError: a server that does not answer, or models that cannot be calibrated.
     """
+    stamped = folder_to_calibrate(recipe, models) if calibrate else None
     sampling = Sampling(recipe.evaluation.temperature, recipe.evaluation.top_p)
     found: list[Answers] = []
-    items = {name: load_benchmark(name, folder) for name in benchmarks}
+    items = {name: _items(recipe, name, folder) for name in benchmarks}
     for model in models:
         done = on_stage(model)
-        for index, name in enumerate(benchmarks, start=1):
+        for index, name in enumerate(items, start=1):
             ask = from_url if is_url(model) else from_checkpoint
             replies = ask(recipe, model, [item.question for item in items[name]], sampling, samples)
             found.append(score(recipe, model, name, items[name], replies))
-            done(index, len(benchmarks), {"accuracy": average_at_k(found[-1])})
+            done(index, len(items), {"accuracy": average_at_k(found[-1])})
     write_benchmarks(output, recipe, found)
+    if stamped is not None:
+        base, tuned = (all_questions([one for one in found if one.model == model]) for model in models)
+        stamp(stamped, calibration(", ".join(Path(name).name for name in items), sampling, base, tuned))
     return output
 
 
-def is_url(model: str) -> bool:
-    """Whether a model is a server's address."""
-    return model.startswith(("http://", "https://"))
+def _items(recipe: Recipe, name: str, folder: Path | None) -> list[Item]:
+    if Path(name).suffix not in SUFFIXES:
+        return load_benchmark(name, folder)
+    if Path(name).resolve() == Path(recipe.data.name).resolve():
+        raise DataError(f"{name} is what the recipe {recipe.name} trains on; hold rows out in a file of their own")
+    return [Item(row.question, row.answer) for row in file_questions(recipe.data, name)]
 
 
 def score(
@@ -189,7 +204,7 @@ def _plot_front(path: Path, found: Sequence[Answers], names: Mapping[str, str]) 
     for benchmark in dict.fromkeys(one.benchmark for one in found):
         those = [one for one in found if one.benchmark == benchmark]
         points = [(average_at_k(one), float(one.tokens.mean())) for one in those]
-        [line] = axis.plot([t for _, t in points], [a for a, _ in points], "o", label=benchmark)
+        [line] = axis.plot([t for _, t in points], [a for a, _ in points], "o", label=Path(benchmark).name)
         front = sorted((t, a) for (a, t), best in zip(points, pareto_front(points), strict=True) if best)
         axis.plot(*zip(*front, strict=True), linestyle="--", linewidth=1, color=line.get_color())
         for one, (accuracy, tokens) in zip(those, points, strict=True):
@@ -204,7 +219,7 @@ def _plot_exits(path: Path, found: Sequence[Answers], names: Mapping[str, str]) 
     most = int(min(20, max(one.exit_steps.max() for one in found)))
     for one in found:
         counts = np.bincount(np.minimum(one.exit_steps.ravel(), most), minlength=most + 1)
-        label = f"{names[one.model]}, {one.benchmark}"
+        label = f"{names[one.model]}, {Path(one.benchmark).name}"
         axis.step(range(most + 1), counts / counts.sum(), where="mid", label=label)
     axis.set(xlabel=f"step at which thinking ended (0: none; {most}: or later)", ylabel="share of answers")
     axis.legend(frameon=False)
@@ -215,7 +230,7 @@ def _plot_difficulty(path: Path, found: Sequence[Answers], names: Mapping[str, s
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     for one in found:
         levels = _levels(one)
-        places = [f"{one.benchmark} {label}".strip() for label in levels]
+        places = [f"{Path(one.benchmark).name} {label}".strip() for label in levels]
         label = names[one.model] if one.benchmark == found[0].benchmark else None
         colour = f"C{list(names).index(one.model)}"
         axis.plot(places, [level.tokens for level in levels.values()], "o-", color=colour, label=label)

@@ -10,6 +10,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from reasoning import CARD_NAME
+from training.data import GENERATED, DataError
+from training.errors import TrainingError
+from training.folders import Folders
 from training.progress import StageCallback, StepCallback
 from training.recipe import Recipe, RecipeError, load_recipe
 
@@ -40,7 +44,7 @@ def train(
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Train a recipe: the base model, its Step-GRPO checkpoint, and the calibration of the two.
+    """Train a recipe: the base model, its Step-GRPO checkpoint, and, on generated questions, the calibration of both.
 
     stepgrpo train quickstart --output runs/quickstart --seed 1
     """
@@ -59,17 +63,23 @@ def train(
         with progress() as on_stage:
             report = run_recipe(loaded, output, on_stage, resume=resume, callbacks=exporters(metrics_port))
     _show(report)
+    if loaded.data.name != GENERATED:
+        typer.echo(f"its savings are not measured yet: {_calibrating(recipe, loaded, output)}")
 
 
 @app.command("eval")
 def evaluate(
     recipe: Annotated[str, typer.Argument(help="The recipe that the checkpoints come from.")],
-    output: Annotated[Path, typer.Option(help="Folder with the checkpoints `base` and `step-grpo`.")] = Path("runs"),
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder with the checkpoints `base` and `step-grpo`; with --benchmark, for the report."),
+    ] = Path("runs"),
     split: Annotated[
         Literal["calibration", "test"], typer.Option(help="Held-out questions; `calibration` also stamps the card.")
     ] = "test",
     benchmark: Annotated[
-        list[str] | None, typer.Option(help="Public benchmark to measure models on instead; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Public benchmark, or file of questions, to measure models on instead; may be repeated."),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -79,6 +89,12 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(help="With --benchmark: folder with its files; the hub by default.")
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="With --benchmark and two models: stamp the second's card with what it saves."
+        ),
+    ] = False,
     overrides: Overrides = None,
 ) -> None:
     """Measure base and tuned checkpoint on the same held-out questions, by plain decoding; or any models on benchmarks.
@@ -95,17 +111,27 @@ def evaluate(
             from training.benchmark_report import evaluate_models
 
             with progress() as on_stage:
-                report = evaluate_models(loaded, model, benchmark, output, on_stage, samples=samples, folder=data)
+                report = evaluate_models(
+                    loaded, model, benchmark, output, on_stage, samples=samples, folder=data, calibrate=calibrate
+                )
         _show(report)
+        if calibrate:
+            typer.echo(f"calibration written to {Path(model[1]) / CARD_NAME}")
         return
-    from training.pipeline import Folders, calibrate
+    if model or calibrate:
+        _fail(f"{'--calibrate' if calibrate else '--model'} needs --benchmark, and a --model for each checkpoint")
+    if loaded.data.name != GENERATED:
+        command = _calibrating(recipe, loaded, output)
+        _fail(f"{recipe} has no held-out questions; measure it on a benchmark or a file of questions: {command}")
+    with clear_errors():
+        from training import pipeline
 
-    folders = Folders(output)
-    for folder in (folders.base, folders.tuned):
-        if not (folder / "config.json").exists():
-            _fail(f"no checkpoint at {folder}; train one with: stepgrpo train {recipe} --output {output}")
-    with progress() as on_stage:
-        report = calibrate(loaded, folders, on_stage, split)
+        folders = Folders(output)
+        for folder in pipeline.checkpoints(loaded, folders):
+            if not (folder / "config.json").exists():
+                _fail(f"no checkpoint at {folder}; train one with: stepgrpo train {recipe} --output {output}")
+        with progress() as on_stage:
+            report = pipeline.calibrate(loaded, folders, on_stage, split)
     _show(report)
 
 
@@ -137,8 +163,6 @@ def progress() -> Iterator[StageCallback]:
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """What a run can fail of, as one line that says what to do."""
-    from training.data import DataError
-    from training.errors import TrainingError
     from training.methods import MethodError
 
     try:
@@ -159,6 +183,13 @@ def _show(report: Path) -> None:
     if (report / "report.md").exists():
         console.print(Markdown((report / "report.md").read_text()))
     console.print(f"written to {report}")
+
+
+def _calibrating(name: str, recipe: Recipe, output: Path) -> str:
+    """The command that measures and calibrates the checkpoint of a recipe on data of its own."""
+    folders = Folders(output)
+    models = f"--model {folders.start(recipe)} --model {folders.tuned}"
+    return f"stepgrpo eval {name} {models} --benchmark NAME --output {output / 'eval'} --calibrate"
 
 
 def _fail(message: str) -> NoReturn:

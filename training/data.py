@@ -25,6 +25,9 @@ class Question:
     answer: str
 
 
+GENERATED = "word-problems"
+"""The data set of :mod:`training.problems`, which has held-out splits of its own."""
+
 Loader = Callable[[int], Iterator[Question]]
 """An endless or finite stream of questions for a seed."""
 
@@ -90,8 +93,18 @@ def take_questions(
     return taken
 
 
+def file_questions(settings: DataSettings, path: str) -> list[Question]:
+    """All questions of a file in their order, with the columns and the suffix of a recipe's data.
+
+    Raises:
+        DataError: no such file, a missing column, or a row without a question or an answer.
+    """
+    rows = _checked(_file_rows(settings.model_copy(update={"name": path})), path)
+    return [Question(row.question + settings.suffix, row.answer) for row in rows]
+
+
 def _source(settings: DataSettings, seed: int) -> Iterator[Question]:
-    if settings.name == "word-problems":
+    if settings.name == GENERATED:
         return (Question(row.question, row.answer) for row in problems("train", seed))
     if settings.name in HUB:
         return _repeated(_hub_rows(HUB[settings.name]), settings.name, seed)
@@ -99,7 +112,7 @@ def _source(settings: DataSettings, seed: int) -> Iterator[Question]:
         return _repeated(_file_rows(settings), settings.name, seed)
     module, separator, attribute = settings.name.partition(":")
     if not separator:
-        known = ", ".join(["word-problems", *HUB])
+        known = ", ".join([GENERATED, *HUB])
         raise DataError(f"no data set {settings.name!r}; known: {known}, a .jsonl or .parquet file, or module:function")
     try:
         loader: Loader = getattr(import_module(module), attribute)
@@ -130,6 +143,13 @@ def _file_rows(settings: DataSettings) -> list[Question]:
 
 
 def _repeated(rows: list[Question], name: str, seed: int) -> Iterator[Question]:
+    checked, rng = _checked(rows, name), random.Random(seed)
+    while True:
+        rng.shuffle(checked)
+        yield from checked
+
+
+def _checked(rows: list[Question], name: str) -> list[Question]:
     if not rows:
         raise DataError(f"{name} holds no rows")
     for index, row in enumerate(rows):
@@ -137,10 +157,7 @@ def _repeated(rows: list[Question], name: str, seed: int) -> Iterator[Question]:
             raise DataError(f"{name}: row {index + 1} has no question; remove the row")
         if row.answer is None or not str(row.answer).strip():
             raise DataError(f"{name}: row {index + 1} has no answer; remove the row")
-    rng = random.Random(seed)
-    while True:
-        rng.shuffle(rows)
-        yield from (Question(str(row.question), str(row.answer)) for row in rows)
+    return [Question(str(row.question), str(row.answer)) for row in rows]
 
 
 def _without_dapo_frame(prompt: str) -> str:

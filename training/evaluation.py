@@ -95,7 +95,7 @@ def _difficulty(problem: Problem) -> str:
 
 def measure(
     recipe: Recipe,
-    folder: Path,
+    model: str | Path,
     questions: Sequence[Problem],
     samplings: Sequence[Sampling],
     rollouts: RolloutPolicy = plain_rollouts,
@@ -103,10 +103,10 @@ def measure(
     seed: int = 0,
 ) -> list[Measured]:
     """Answer every question once with each way of sampling; ``rollouts`` other than plain ones only where asked for."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    engine = open_engine(recipe, folder)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    engine = open_engine(recipe, model)
     try:
-        prompts = [chat_tokens(tokenizer, problem.question) for problem in questions]
+        prompts = [chat_tokens(tokenizer, problem.question + recipe.data.suffix) for problem in questions]
         measured = []
         for sampling in samplings:
             context = RolloutContext(engine, tokenizer, exit_policy(recipe), sampling)
@@ -114,7 +114,7 @@ def measure(
                 torch.manual_seed(seed)
                 outcomes = zip(questions, rollouts(context, prompts), strict=True)
             graded = tuple(_outcome(recipe, tokenizer.eos_token_id, problem, one) for problem, one in outcomes)
-            measured.append(Measured(folder.name, sampling, graded))
+            measured.append(Measured(Path(model).name, sampling, graded))
         return measured
     finally:
         engine.close()
@@ -122,7 +122,14 @@ def measure(
 
 def _outcome(recipe: Recipe, end: int, problem: Problem, rollout: Rollout) -> Outcome:
     finish = "stop" if rollout.completion_ids[-1:] == [end] else "length"
-    graded = grade(rollout.text, problem.answer, recipe.markers, finish_reason=finish, think=recipe.model.think)
+    graded = grade(
+        rollout.text,
+        problem.answer,
+        recipe.markers,
+        finish_reason=finish,
+        think=recipe.model.think,
+        inside=recipe.model.thinking_in_prompt,
+    )
     return Outcome(problem, graded, len(rollout.completion_ids), rollout.probe_tokens)
 
 

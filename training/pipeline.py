@@ -1,28 +1,20 @@
 """The whole story of a recipe: a base model, its Step-GRPO checkpoint, and both measured on the same questions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import PartialState  # type: ignore[import-untyped]
 from transformers import GenerationConfig
 
-from reasoning import (
-    ANSWER_PROMPT,
-    Calibration,
-    Measurement,
-    RecipeRef,
-    SamplingRef,
-    SavingsRatio,
-    StepGrpoCard,
-    StepSummary,
-    ThinkTags,
-    TokenSummary,
-)
+from reasoning import ANSWER_PROMPT, RecipeRef, StepGrpoCard, ThinkTags
+from training.calibration import calibration, card_of, stamp
+from training.data import GENERATED
 from training.distill import train_distilled
-from training.evaluation import Measured, compare, measure
+from training.errors import TrainingError
+from training.evaluation import measure
+from training.folders import BASE, Folders
 from training.methods import AtInference, Distillation, PolicyGradient, load_method
 from training.problems import Split, take
 from training.progress import StageCallback, StepCallback
@@ -33,29 +25,7 @@ from training.sft import train_base
 from training.step_log import LOG_NAME
 from training.trials import trial_answers
 
-BASE, TUNED, REPORT = "base", "step-grpo", "report"
 MAX_TRIAL_QUESTIONS = 400
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Where a run keeps its two checkpoints and its report."""
-
-    root: Path
-
-    @property
-    def base(self) -> Path:
-        """The model before post-training."""
-        return self.root / BASE
-
-    @property
-    def tuned(self) -> Path:
-        """The model after Step-GRPO."""
-        return self.root / TUNED
-
-    def report(self, split: Split) -> Path:
-        """Tables and plots of one split."""
-        return self.root / REPORT / split
 
 
 def run_recipe(
@@ -72,21 +42,31 @@ def run_recipe(
     last checkpoint.
 
     Returns:
-        The report's folder; the tuned checkpoint's for recipes on a model of their own, which ``stepgrpo eval``
-        measures.
+        The report's folder; the tuned checkpoint's where the recipe's data is not the generated word problems, which
+        alone have held-out questions here. ``stepgrpo eval --calibrate`` measures such a checkpoint.
 
     Raises:
-        TrainingError: the run cannot go on.
+        TrainingError: the run cannot go on, or has nothing to do.
     """
     folders, method = Folders(output), load_method(recipe.method)
-    base: str | Path = recipe.model.path or folders.base
+    measured = recipe.data.name == GENERATED
+    if isinstance(method, AtInference) and not measured:
+        raise TrainingError(
+            f"{recipe.method} trains nothing, it is a way to decode: serve the base with --early-exit-threshold"
+            f" {recipe.rollout.threshold}, and give its URL to `stepgrpo eval` as a --model"
+        )
     if recipe.model.path is None:
         prepare_base(recipe, folders.base, on_stage, keep=resume)
     if not isinstance(method, AtInference) and not (resume and _finished(folders.tuned)):
-        post_train(recipe, base, folders.tuned, on_stage(recipe.method), resume=resume, callbacks=callbacks)
-    if recipe.model.path is not None:
-        return folders.tuned
-    return calibrate(recipe, folders, on_stage)
+        start, on_step = folders.start(recipe), on_stage(recipe.method)
+        post_train(recipe, start, folders.tuned, on_step, resume=resume, callbacks=callbacks)
+    return calibrate(recipe, folders, on_stage) if measured else folders.tuned
+
+
+def checkpoints(recipe: Recipe, folders: Folders) -> list[Path]:
+    """Those in ``folders`` that :func:`calibrate` measures."""
+    trained = not isinstance(load_method(recipe.method), AtInference)
+    return [folders.base] * (recipe.model.path is None) + [folders.tuned] * trained
 
 
 def prepare_base(recipe: Recipe, folder: Path, on_stage: StageCallback, *, keep: bool = True) -> Path:
@@ -126,34 +106,40 @@ def post_train(
 
 
 def calibrate(recipe: Recipe, folders: Folders, on_stage: StageCallback, split: Split = "calibration") -> Path:
-    """Measure base and tuned on held-out questions, write the report, and stamp the tuned checkpoint's card.
+    """Measure base and tuned on held-out word problems, write the report, and stamp the tuned checkpoint's card.
 
     Only the ``calibration`` split is stamped, so that the ``test`` split stays unseen by everything that is published
     with the checkpoint. A method at inference time is measured on the base itself, with its rollouts.
+
+    Raises:
+        TrainingError: the tuned checkpoint has no card.
     """
     settings, method = recipe.evaluation, load_method(recipe.method)
+    stamped = split == "calibration" and not isinstance(method, AtInference)
+    if stamped:
+        card_of(folders.tuned)
+    start = folders.start(recipe)
     questions = take(split, recipe.seed, settings.questions)
     sampled = Sampling(settings.temperature, settings.top_p)
     samplings = [sampled, GREEDY]
     done = on_stage("evaluation")
-    base = measure(recipe, folders.base, questions, samplings)
+    base = measure(recipe, start, questions, samplings)
     done(1, 3, {})
     if isinstance(method, AtInference):
-        tuned = measure(recipe, folders.base, questions, samplings, method.rollouts)
+        tuned = measure(recipe, start, questions, samplings, method.rollouts)
         tuned = [replace(one, name=recipe.method) for one in tuned]
     else:
         tuned = measure(recipe, folders.tuned, questions, samplings)
     done(2, 3, {})
     few = replace(base[0], outcomes=base[0].outcomes[:MAX_TRIAL_QUESTIONS])
-    trials = trial_answers(recipe, folders.base, few)
+    trials = trial_answers(recipe, start, few)
     done(3, 3, {})
     labels = [f"T={sampled.temperature:g}, top-p {sampled.top_p:g}", "greedy"]
     pairs = [Pair(label, one, other) for label, one, other in zip(labels, base, tuned, strict=True)]
     report = folders.report(split)
     write_report(report, pairs, trials, threshold=recipe.rollout.threshold, log=folders.tuned / LOG_NAME)
-    if split == "calibration" and not isinstance(method, AtInference):
-        card = _card(recipe, recipe.method, _calibration(pairs[0], settings.temperature, settings.top_p))
-        card.save(folders.tuned)
+    if stamped:
+        stamp(folders.tuned, calibration(f"{GENERATED}/{split}", sampled, base[0], tuned[0]))
     return report
 
 
@@ -163,13 +149,13 @@ def _finished(folder: Path) -> bool:
 
 def _finish(recipe: Recipe, folder: Path, algorithm: str) -> None:
     """Card and generation settings of a freshly trained checkpoint."""
-    _card(recipe, algorithm, None).save(folder)
+    _card(recipe, algorithm).save(folder)
     config = GenerationConfig.from_pretrained(folder)
     config.update(do_sample=True, temperature=recipe.evaluation.temperature, top_p=recipe.evaluation.top_p)
     config.save_pretrained(folder)
 
 
-def _card(recipe: Recipe, algorithm: str, calibration: Calibration | None) -> StepGrpoCard:
+def _card(recipe: Recipe, algorithm: str) -> StepGrpoCard:
     return StepGrpoCard(
         algorithm=algorithm,
         base_model=recipe.model.path or f"stepgrpo-{recipe.name}-{BASE}",
@@ -177,26 +163,4 @@ def _card(recipe: Recipe, algorithm: str, calibration: Calibration | None) -> St
         markers=recipe.markers,
         answer_prompt=ANSWER_PROMPT,
         recipe=RecipeRef(name=recipe.name, digest=recipe.digest),
-        calibration=calibration,
-    )
-
-
-def _calibration(pair: Pair, temperature: float, top_p: float) -> Calibration:
-    savings = compare(pair.base, pair.tuned).savings_ratio
-    return Calibration(
-        dataset="word-problems/calibration",
-        n=len(pair.base.outcomes),
-        sampling=SamplingRef(temperature=temperature, top_p=top_p),
-        base=_measurement(pair.base),
-        tuned=_measurement(pair.tuned),
-        savings_ratio=SavingsRatio(mean=savings.mean, ci95=(savings.low, savings.high)),
-    )
-
-
-def _measurement(measured: Measured) -> Measurement:
-    p50, p90 = np.quantile(measured.tokens, (0.5, 0.9))
-    return Measurement(
-        accuracy=float(measured.correct.mean()),
-        completion_tokens=TokenSummary(mean=float(measured.tokens.mean()), p50=float(p50), p90=float(p90)),
-        reasoning_steps=StepSummary(mean=float(measured.steps.mean())),
     )

@@ -8,7 +8,6 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from reasoning import ANSWER_PROMPT, answer_confidence, answers_equal, boxed_answer
-from reasoning.segmenter import DEFAULT_TAGS
 from training.chat import chat_text
 from training.engines import open_engine
 from training.evaluation import Measured, Outcome
@@ -31,17 +30,20 @@ class Trial:
     correct: bool
 
 
-def trial_answers(recipe: Recipe, folder: Path, measured: Measured) -> list[Trial]:
+def trial_answers(recipe: Recipe, model: str | Path, measured: Measured) -> list[Trial]:
     """Ask for a greedy trial answer after every step of every measured trace, as the rollout would."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    start, end = recipe.model.think
+    opening = "" if recipe.model.thinking_in_prompt else start
     cuts = [(outcome, step) for outcome in measured.outcomes for step in range(1, len(outcome.grade.trace.steps) + 1)]
-    engine = open_engine(recipe, folder)
+    engine = open_engine(recipe, model)
     try:
         requests = []
         for outcome, step in cuts:
-            prompt = chat_text(tokenizer, outcome.problem.question)
-            context = tokenizer.encode(prompt + _shown(outcome, step) + ANSWER_PROMPT, add_special_tokens=False)
-            requests.append(Request(context, recipe.rollout.probe_tokens, GREEDY, DEFAULT_TAGS[1:], with_logprobs=True))
+            prompt = chat_text(tokenizer, outcome.problem.question + recipe.data.suffix)
+            thought = opening + _thought(outcome, step)
+            context = tokenizer.encode(prompt + thought + ANSWER_PROMPT, add_special_tokens=False)
+            requests.append(Request(context, recipe.rollout.probe_tokens, GREEDY, (end,), with_logprobs=True))
         completions = generate(engine, requests)
     finally:
         engine.close()
@@ -60,9 +62,8 @@ def trial_answers(recipe: Recipe, folder: Path, measured: Measured) -> list[Tria
     return trials
 
 
-def _shown(outcome: Outcome, step: int) -> str:
-    steps = outcome.grade.trace.steps[:step]
-    return DEFAULT_TAGS[0] + "".join(part.text for part in steps).rstrip("\n")
+def _thought(outcome: Outcome, step: int) -> str:
+    return "".join(part.text for part in outcome.grade.trace.steps[:step]).rstrip("\n")
 
 
 def _justified(outcome: Outcome, step: int) -> bool:

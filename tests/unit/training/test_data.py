@@ -5,7 +5,7 @@ import json
 import datasets
 import pytest
 
-from training.data import HUB, DataError, Question, take_questions
+from training.data import HUB, DataError, Question, file_questions, take_questions
 from training.recipe import DataSettings
 
 ROWS = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(5)]
@@ -103,3 +103,10 @@ def test_questions_that_do_not_fit_are_passed_over(jsonl):
     assert [row.question for row in found] == ["short"] * 3
     with pytest.raises(DataError, match="max_prompt_tokens"):
         take_questions(settings(path), 0, 3, lambda question: False)
+
+
+def test_a_file_of_questions_is_asked_once_in_its_order(jsonl):
+    found = file_questions(settings("word-problems", suffix=" Box it."), str(jsonl(ROWS)))
+    assert found == [Question(f"What is {n} + 1? Box it.", str(n + 1)) for n in range(5)]
+    with pytest.raises(DataError, match="row 1 has no answer"):
+        file_questions(settings("word-problems"), str(jsonl([{"question": "a", "answer": ""}])))
