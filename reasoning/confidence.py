@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+Mean = Literal["geometric", "arithmetic"]
 _FLOOR = math.log(1e-10)
 
 
@@ -13,7 +14,7 @@ def answer_confidence(
     closed: bool = True,
     strict: bool = True,
     skip_first: bool = True,
-    mean: Literal["geometric", "arithmetic"] = "geometric",
+    mean: Mean = "geometric",
 ) -> float:
     """Mean top-1 probability of a trial answer's tokens (Step-GRPO, Eq. 2).
 

@@ -15,13 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from reasoning.confidence import answer_confidence
+from reasoning.confidence import Mean, answer_confidence
 from reasoning.markers import LETTER, checked_markers
 from reasoning.segmenter import DEFAULT_TAGS
 from reasoning.trace import ExitReason
 
 ANSWER_PROMPT: Final = "\n**Final Answer**\n\\boxed"
 """Induces a trial answer inside the thinking block."""
+REPETITIONS: Final = 3
+"""So many probed chunks in a row that have the same set of words close the block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,10 @@ class ExitPolicyConfig:
         threshold: exit when a trial answer's confidence exceeds it; None tries no answers.
         max_probes: after so many declined trial answers there are no more.
         probe_tokens: longest trial answer.
-        strict: a trial answer that does not close the block has confidence 0.
+        mean: of a trial answer's probabilities, which is its confidence; 0 where it does not close the block.
         max_steps: close the block where one more step would begin; None for no limit.
         thinking_tokens: bound of the path up to the closing tag; None leaves it to ``total_tokens``.
         exit_margin: a pause closer than this to ``thinking_tokens`` closes the block.
-        repetitions: close the block after so many probed chunks in a row that have the same set of words.
         inside: take the path to be inside the block from its start, whether the prompt or the model opens it; False
             waits for the opening tag and lets a path without one run.
 
@@ -122,19 +123,18 @@ class ExitPolicyConfig:
     threshold: float | None = 0.95
     max_probes: int = 10
     probe_tokens: int = 20
-    strict: bool = True
+    mean: Mean = "geometric"
     max_steps: int | None = None
     thinking_tokens: int | None = None
     exit_margin: int = 50
-    repetitions: int = 3
     inside: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "markers", checked_markers(self.markers))
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold must lie between 0 and 1, not be {self.threshold}")
-        least = {"total_tokens": 1, "max_probes": 0, "probe_tokens": 1, "max_steps": 1, "thinking_tokens": 1}
-        for name, minimum in (least | {"exit_margin": 0, "repetitions": 2}).items():
+        positive = dict.fromkeys(("total_tokens", "probe_tokens", "max_steps", "thinking_tokens"), 1)
+        for name, minimum in {**positive, "max_probes": 0, "exit_margin": 0}.items():
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise ValueError(f"{name} must be at least {minimum}, not {value}")
@@ -253,14 +253,14 @@ class ExitPolicy:
         words = frozenset(self._chunk.split())
         self._alike = self._alike + 1 if words == self._words else 1
         self._words = words
-        if self._alike >= self.config.repetitions:
+        if self._alike >= REPETITIONS:
             self.repeated = True
             return self._close("token_budget")
         self._expected = Probed
         return Probe(self.config.answer_prompt, (self.config.think[1],), self.config.probe_tokens)
 
     def _judge(self, trial: Probed) -> Action:
-        confidence = answer_confidence(trial.logprobs, closed=trial.closed, strict=self.config.strict)
+        confidence = answer_confidence(trial.logprobs, closed=trial.closed, mean=self.config.mean)
         self.probes.append(confidence)
         if self.config.threshold is not None and confidence > self.config.threshold:
             return self._close("confidence")

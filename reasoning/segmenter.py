@@ -120,16 +120,6 @@ class Segmenter:
         if inside:
             self._enter(0, 0)
 
-    @property
-    def in_reasoning(self) -> bool:
-        """Whether the thinking block is open."""
-        return self._phase is _Phase.INSIDE
-
-    @property
-    def steps_so_far(self) -> int:
-        """Steps that have begun; a marker counts once the text after it shows that it stands alone."""
-        return len(self._cuts) if self._phase is not _Phase.BEFORE else 0
-
     def feed(self, text: str, tokens: int = 0) -> None:
         """Take in the next piece of the completion and the number of tokens it was decoded from."""
         if self._held or self._starts or not text or self._suspect(text):

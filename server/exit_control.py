@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from reasoning.confidence import Mean
 from server.settings import ServerSettings
 
 Number = TypeVar("Number", int, float)
@@ -15,14 +16,16 @@ class EarlyExit(BaseModel):
     """Leave the thinking when a trial answer is sure enough.
 
     Attributes:
-        policy: how sureness is judged; ``confidence`` is the mean probability of the trial answer's tokens.
+        policy: how sureness is judged; ``confidence`` is the ``mean`` probability of the trial answer's tokens.
         threshold: confidence above which the thinking ends.
+        mean: ``geometric`` as in Step-GRPO, or ``arithmetic``, which DEER takes for models outside the Qwen3 family.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     policy: Literal["confidence"]
     threshold: float = Field(0.95, ge=0, le=1)
+    mean: Mean = "geometric"
 
 
 class ExitControl(BaseModel):
@@ -123,7 +126,7 @@ class ExitLimits(BaseModel):
         return ExitControl(
             max_reasoning_steps=_within(*steps),
             thinking_token_budget=_within(*budget),
-            early_exit=_confidence(_within(*thresholds)),
+            early_exit=_confidence(_within(*thresholds), asked.early_exit.mean if asked.early_exit else "geometric"),
         )
 
     def binding(self, asked: ExitControl) -> ExitControl:
@@ -132,8 +135,8 @@ class ExitLimits(BaseModel):
         return self.model_copy(update={"default": default}).effective(asked)
 
 
-def _confidence(threshold: float | None) -> EarlyExit | None:
-    return None if threshold is None else EarlyExit(policy="confidence", threshold=threshold)
+def _confidence(threshold: float | None, mean: Mean = "geometric") -> EarlyExit | None:
+    return None if threshold is None else EarlyExit(policy="confidence", threshold=threshold, mean=mean)
 
 
 def _within(asked: Number | None, default: Number | None, cap: Number | None) -> Number | None:

@@ -98,6 +98,7 @@ class SteeredEngine:
             think=model.think,
             answer_prompt=model.answer_prompt,
             threshold=None if control.early_exit is None else control.early_exit.threshold,
+            mean="geometric" if control.early_exit is None else control.early_exit.mean,
             max_steps=control.max_reasoning_steps,
             inside=opening.inside,
         )

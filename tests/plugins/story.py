@@ -23,7 +23,7 @@ class Story:
         words: the tokenizer.
         thought: the thinking block with its tags, as the model would write it, or any text without one.
         answer: follows the closed block.
-        trials: by how the thinking so far ends: the trial answer and the probability of its tokens.
+        trials: by how the thinking so far ends: the trial answer and the probability of its tokens, or those of each.
         chunk: tokens in one output.
     """
 
@@ -32,7 +32,7 @@ class Story:
         self.thought = thought
         self.answer = answer
         self.chunk = chunk
-        self.trials: Mapping[str, tuple[str, float]] = more.get("trials", {})
+        self.trials: Mapping[str, tuple[str, float | Sequence[float]]] = more.get("trials", {})
         self.pieces: list[Piece] = []
         self.running = 0
         self.prompt = ""
@@ -61,7 +61,11 @@ class Story:
             said, probability = self.thought[len(path) :] + self.answer + END, 0.5
         return self._outputs(piece, self.text.encode(said), probability)
 
-    async def _outputs(self, piece: Piece, tokens: list[int], probability: float) -> AsyncGenerator[Any, None]:
+    async def _outputs(
+        self, piece: Piece, tokens: list[int], probability: float | Sequence[float]
+    ) -> AsyncGenerator[Any, None]:
+        each = [probability] * len(tokens) if isinstance(probability, float) else probability
+        scores = [self.logprob(token, probable) for token, probable in zip(tokens, each, strict=True)]
         self.running += 1
         async with AsyncExitStack() as stack:
             stack.callback(lambda: setattr(self, "running", self.running - 1))
@@ -77,16 +81,16 @@ class Story:
                     index=0,
                     text=shown,
                     token_ids=tokens[new:position],
-                    logprobs=[self.logprob(each, probability) for each in tokens[new:position]],
+                    logprobs=scores[new:position],
                     cumulative_logprob=0.0,
                     finish_reason=reason,
                     stop_reason=stop,
                 )
-                scores = [None, *(self.logprob(each, 0.25) for each in piece.prompt[1:])]
+                before = [None, *(self.logprob(each, 0.25) for each in piece.prompt[1:])]
                 await sleep(0)
                 yield SimpleNamespace(
                     prompt_token_ids=piece.prompt,
-                    prompt_logprobs=scores if piece.score_prompt and not new else None,
+                    prompt_logprobs=before if piece.score_prompt and not new else None,
                     num_cached_tokens=7,
                     outputs=[part],
                 )

@@ -88,7 +88,6 @@ def runs(draw):
         max_probes=draw(st.integers(0, 4)),
         max_steps=draw(st.none() | st.integers(1, 5)),
         exit_margin=draw(st.sampled_from([0, 0, 50])),
-        repetitions=draw(st.integers(2, 4)),
         inside=draw(st.booleans()),
     )
     opening = draw(st.sampled_from([["<think>"], ["<th", "ink>\n"], ["Sure. ", "<think>"], []]))

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from reasoning import Answer, ExitPolicy, ExitPolicyConfig, Finish, Probe, Probed, Sampled, Think
@@ -48,7 +50,16 @@ def test_the_threshold_itself_is_not_sure_enough():
     assert isinstance(machine.advance(Probed((0.0, 0.0), closed=True)), Think)
 
 
-def test_strict_mode_distrusts_a_trial_answer_that_does_not_close():
+@pytest.mark.parametrize(("mean", "goes_on"), [("geometric", True), ("arithmetic", False)])
+def test_the_mean_is_the_configured_one(mean, goes_on):
+    machine = policy(threshold=0.72, mean=mean)
+    machine.start()
+    machine.advance(paused())
+    unequal = Probed((0.0, math.log(0.5), 0.0), closed=True)
+    assert isinstance(machine.advance(unequal), Think if goes_on else Answer)
+
+
+def test_a_trial_answer_that_does_not_close_is_not_trusted():
     machine = policy()
     machine.start()
     machine.advance(paused())
@@ -217,7 +228,6 @@ def test_a_result_that_was_not_asked_for_is_refused():
         {"max_steps": 0},
         {"thinking_tokens": 0},
         {"probe_tokens": 0},
-        {"repetitions": 1},
         {"exit_margin": -1},
         {"markers": ("",)},
     ],

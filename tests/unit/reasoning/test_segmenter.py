@@ -97,12 +97,6 @@ def test_what_stands_before_an_opening_tag_is_no_thinking():
     assert (trace.preamble, texts(trace), trace.exit.reasoning_tokens) == ("Hm. Wait, ", ["a"], 16)
 
 
-def test_as_long_as_no_tag_has_come_nothing_is_taken_for_thinking():
-    segmenter = Segmenter()
-    segmenter.feed("so. Wait, 4")
-    assert (segmenter.in_reasoning, segmenter.steps_so_far) == (False, 0)
-
-
 def test_tags_and_markers_split_over_chunks():
     segmenter = Segmenter()
     for piece in ("x<th", "ink>a W", "ai", "t", " b</", "thin", "k>c"):
@@ -150,24 +144,6 @@ def test_what_is_held_back_is_decided_at_the_end(ending, steps):
     trace = segmenter.close("length")
     assert len(trace.steps) == steps
     assert trace.reasoning == f"a {ending}"
-
-
-def test_live_view_waits_for_what_follows_a_marker():
-    segmenter = Segmenter()
-    segmenter.feed("<think>a Wait")
-    assert segmenter.steps_so_far == 1
-    segmenter.feed(",")
-    assert segmenter.steps_so_far == 2
-    segmenter.feed("</think>")
-    assert not segmenter.in_reasoning
-
-
-def test_live_view():
-    segmenter = Segmenter()
-    assert not segmenter.in_reasoning
-    segmenter.feed("<think>a Wait, and some more")
-    assert segmenter.in_reasoning
-    assert segmenter.steps_so_far == 2
 
 
 @pytest.mark.parametrize("tags", [("", "</think>"), ("<t>", "<t>")])

@@ -41,6 +41,7 @@ def test_null_is_nothing():
         ({"early_exit": {"policy": "entropy"}}, "early_exit.policy"),
         ({"early_exit": {"policy": "confidence", "threshold": 1.1}}, "early_exit.threshold"),
         ({"early_exit": {"policy": "confidence", "patience": 2}}, "early_exit.patience"),
+        ({"early_exit": {"policy": "confidence", "mean": "median"}}, "early_exit.mean"),
     ],
 )
 def test_a_field_that_does_not_fit_is_named(body, param):
@@ -72,6 +73,14 @@ def test_a_request_gets_its_own_word_or_the_default_within_the_cap(asked, defaul
     by_confidence = limits(early_exit_threshold=tenth[1], early_exit_threshold_cap=tenth[2])
     own = ExitControl(early_exit=None if tenth[0] is None else sure(tenth[0]))
     assert by_confidence.effective(own).early_exit == (None if tenth[3] is None else sure(tenth[3]))
+
+
+def test_the_mean_is_the_requests_own_under_any_limit():
+    asked = exit_control_of({"early_exit": {"policy": "confidence", "mean": "arithmetic", "threshold": 0.9}})
+    for within in (limits(), limits(early_exit_threshold_cap=0.8), limits(early_exit_threshold=0.7)):
+        assert within.effective(asked).early_exit.mean == "arithmetic"
+    assert limits(early_exit_threshold_cap=0.8).effective(asked).early_exit.threshold == 0.8
+    assert limits(early_exit_threshold=0.7).effective(ExitControl()).early_exit.mean == "geometric"
 
 
 def test_only_steps_and_confidence_pause_the_thinking():

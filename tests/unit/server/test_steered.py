@@ -111,6 +111,14 @@ async def test_a_sure_trial_answer_ends_the_thinking_and_is_never_shown(ask, chu
     assert [piece.kind for piece in asking.story.pieces].count("trial") == 2
 
 
+@pytest.mark.parametrize(("mean", "forced"), [("geometric", None), ("arithmetic", "confidence")])
+async def test_the_confidence_is_the_mean_that_was_asked_for(ask, mean, forced):
+    control = ExitControl(early_exit=EarlyExit(policy="confidence", threshold=0.9, mean=mean))
+    unequal = ("{3}</think>", (1.0, 0.72, 1.0, 1.0))
+    _, _, end = await ask(control, trials={"two.\n": unequal}).streamed()
+    assert end.forced_exit == forced
+
+
 async def test_trial_answers_that_are_not_sure_leave_no_trace(ask):
     text, tokens, end = await ask(SURE).streamed()
     assert text == THOUGHT + " So 4."
