@@ -145,10 +145,12 @@ async def build_app(arguments: Namespace, engine: Any) -> FastAPI:
 
 
 def hand_over(state: Any, engine: Any, ours: Any) -> None:
-    """Let handlers that were built on ``engine`` call ``ours`` from now on."""
-    for handler in vars(state)["_state"].values():
-        if getattr(handler, "engine_client", None) is engine:
-            handler.engine_client = ours
+    """Let an app and its handlers, built on ``engine``, call ``ours`` from now on; so does vLLM when it shuts down."""
+    for name, part in list(vars(state)["_state"].items()):
+        if part is engine:
+            setattr(state, name, ours)
+        elif getattr(part, "engine_client", None) is engine:
+            part.engine_client = ours
 
 
 def wrap_handlers(

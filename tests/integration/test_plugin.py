@@ -1,6 +1,8 @@
 """The second door: vLLM's own server, started as its users start it, with our plug-in."""
 
 import os
+import signal
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -21,12 +23,15 @@ CALL = r'<tool_call>\n\{"name": "add", "arguments": \{"a": [12]\}\}\n</tool_call
 @pytest.fixture(scope="module")
 def stock(checkpoint, tmp_path_factory) -> Iterator[Server]:
     options = ("--host", "127.0.0.1", "--dtype", "float32", "--reasoning-parser", "qwen3", *TOOLS)
+    options += ("--shutdown-timeout", "20")
     environment = {
         "VLLM_PLUGINS": "stepgrpo",
         "STEPGRPO_THINKING_TOKEN_BUDGET_CAP": str(CAP),
         "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"),
     }
-    server = start_stock_server(checkpoint, tmp_path_factory.mktemp("stock") / "log", *options, **environment)
+    server = start_stock_server(
+        checkpoint, tmp_path_factory.mktemp("stock") / "log", *options, "--shutdown-timeout", "20", **environment
+    )
     yield server
     stop_server(server)
 
@@ -78,3 +83,27 @@ def test_a_tool_call_is_metered(stock, control):
     assert choice.message.tool_calls[0].function.name == "add"
     report = choice.model_extra["reasoning_efficiency"]
     assert report["tokens"]["completion"] == answer.usage.completion_tokens
+
+
+def test_a_stock_server_that_drains_is_not_ready(stock):
+    """Last, because it stops the server."""
+    with httpx.Client(base_url=stock.url, timeout=60) as http:
+        body = {
+            "model": stock.model,
+            "messages": QUESTION,
+            "stream": True,
+            "ignore_eos": True,
+            "max_tokens": 1500,
+            "n": 4,
+        }
+        with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            events = answer.iter_lines()
+            next(events)
+            assert httpx.get(f"{stock.url}/ready").status_code == 200
+            stock.process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + 5
+            while httpx.get(f"{stock.url}/ready").status_code != 503:
+                assert time.monotonic() < deadline
+            *_, done = (line for line in events if line)
+    assert done == "data: [DONE]"
+    assert stock.process.wait(30) == 0

@@ -24,10 +24,12 @@ async def test_a_broken_checkpoint_ends_the_start(tmp_path):
         await plugin.init_state(object(), State(), Namespace(model=str(tmp_path), served_model_name=None))
 
 
-def test_handlers_of_the_engine_call_ours():
+def test_the_app_and_handlers_of_the_engine_call_ours():
     state, engine, ours, other = State(), object(), object(), object()
     state.chat, state.other = Namespace(engine_client=engine), Namespace(engine_client=other)
     state.text = "no handler"
+    state.engine_client = engine
     hand_over(state, engine, ours)
+    assert state.engine_client is ours
     assert state.chat.engine_client is ours
     assert state.other.engine_client is other
