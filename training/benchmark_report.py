@@ -65,7 +65,7 @@ def evaluate_models(
             replies = ask(recipe, model, [item.question for item in items[name]], sampling, samples)
             found.append(score(recipe, model, name, items[name], replies))
             done(index, len(items), {"accuracy": average_at_k(found[-1])})
-    write_benchmarks(output, recipe, found)
+    write_benchmarks(output, recipe, sorted(found, key=lambda one: list(items).index(one.benchmark)))
     if stamped is not None:
         base, tuned = (all_questions([one for one in found if one.model == model]) for model in models)
         stamp(stamped, calibration(", ".join(Path(name).name for name in items), sampling, base, tuned))
@@ -215,28 +215,31 @@ def _plot_front(path: Path, found: Sequence[Answers], names: Mapping[str, str]) 
 
 
 def _plot_exits(path: Path, found: Sequence[Answers], names: Mapping[str, str]) -> None:
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    benchmarks = list(dict.fromkeys(one.benchmark for one in found))
+    size = (8, 1 + 2.5 * len(benchmarks))
+    figure, axes = plt.subplots(len(benchmarks), figsize=size, layout="constrained", squeeze=False, sharex=True)
     most = int(min(20, max(one.exit_steps.max() for one in found)))
-    for one in found:
-        counts = np.bincount(np.minimum(one.exit_steps.ravel(), most), minlength=most + 1)
-        label = f"{names[one.model]}, {Path(one.benchmark).name}"
-        axis.step(range(most + 1), counts / counts.sum(), where="mid", label=label)
-    axis.set(xlabel=f"step at which thinking ended (0: none; {most}: or later)", ylabel="share of answers")
-    axis.legend(frameon=False)
+    for benchmark, axis in zip(benchmarks, axes.flat, strict=True):
+        for one in (each for each in found if each.benchmark == benchmark):
+            counts = np.bincount(np.minimum(one.exit_steps.ravel(), most), minlength=most + 1)
+            axis.step(range(most + 1), counts / counts.sum(), where="mid", label=names[one.model])
+        axis.set(title=Path(benchmark).name, ylabel="share of answers")
+    axes[-1, 0].set_xlabel(f"step at which thinking ended (0: none; {most}: or later)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     _save(figure, path)
 
 
 def _plot_difficulty(path: Path, found: Sequence[Answers], names: Mapping[str, str]) -> None:
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
     for one in found:
         levels = _levels(one)
         places = [f"{Path(one.benchmark).name} {label}".strip() for label in levels]
         label = names[one.model] if one.benchmark == found[0].benchmark else None
         colour = f"C{list(names).index(one.model)}"
         axis.plot(places, [level.tokens for level in levels.values()], "o-", color=colour, label=label)
-    axis.set(ylabel="tokens an answer")
-    axis.tick_params(axis="x", rotation=60)
-    axis.legend(frameon=False)
+    axis.set(ylabel="tokens an answer", ylim=(0, None))
+    plt.setp(axis.get_xticklabels(), rotation=60, ha="right", rotation_mode="anchor")
+    figure.legend(loc="outside right upper", frameon=False)
     _save(figure, path)
 
 

@@ -286,7 +286,7 @@ def _plot_difficulty(path: Path, pair: Pair) -> None:
         levels = by_difficulty(measured, measured.difficulty)
         axis.plot(list(levels), [level.tokens for level in levels.values()], "o-", color=colour, label=measured.name)
     axis.set(ylabel="tokens an answer", ylim=(0, None))
-    axis.tick_params(axis="x", rotation=60)
+    plt.setp(axis.get_xticklabels(), rotation=60, ha="right", rotation_mode="anchor")
     axis.legend(frameon=False)
     _save(figure, path)
 
