@@ -134,6 +134,7 @@ def test_step_grpo_end_to_end(tmp_path):
     assert [line["step"] for line in found["log"]] == [1, 2]
     assert all(line["sync_difference"] < 1e-3 for line in found["log"])
     assert found["files"] == [
+        "difficulty.png",
         "exits.png",
         "report.json",
         "report.md",
