@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from server import vllm_compat as vllm
+from server.adapters import with_unloading
 from server.beams import with_metered_beams
 from server.checkpoint import ServedCheckpoint
 from server.engine import MeteredEngine
@@ -42,4 +43,5 @@ def report_in_responses(state: Any, engine: MeteredEngine) -> None:
         answering=partial(with_reports, refusal=vllm.invalid_request),
         finishing=with_response_report,
         beams=partial(with_metered_beams, meter=engine.meter, check=engine.check_beam_search),
+        unloading=partial(with_unloading, meter=engine.meter),
     )

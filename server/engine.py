@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class MeteredEngine:
-    """Delegates everything to an engine client and meters ``generate``.
+    """Delegates everything to an engine client, meters ``generate`` and takes note of adapters.
 
     The engine itself is untouched: what a request gets is what it would have got without us.
     """
@@ -30,6 +30,12 @@ class MeteredEngine:
         """Shut the engine down; from here on ``draining`` is true."""
         self.draining = True
         self._engine.shutdown(*args, **options)
+
+    async def add_lora(self, lora_request: Any) -> Any:
+        """Load an adapter; from here on its series are there."""
+        loaded = await self._engine.add_lora(lora_request)
+        self.meter.load(lora_request)
+        return loaded
 
     def generate(self, prompt: Any, sampling_params: Any, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
         """Pass the engine's outputs on, each metered first.

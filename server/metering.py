@@ -77,8 +77,17 @@ class Meter:
         """The served model that a request asks for."""
         if adapter is None:
             return self._base
-        known = self._models.get(adapter.lora_name)
-        return known or self._add(model_of_adapter(adapter, self._base))
+        return self._models.get(adapter.lora_name) or self.load(adapter)
+
+    def load(self, adapter: Adapter) -> ServedModel:
+        """Take up an adapter: its card is read, and its totals begin, also where another one had its name before."""
+        return self._add(model_of_adapter(adapter, self._base))
+
+    def unload(self, name: str) -> None:
+        """Forget an adapter that is served no longer. Its answers under way are counted nowhere."""
+        if self._models.pop(name, None) is not None:
+            self.metrics.remove_model(name)
+            self.summary.remove_model(name)
 
     def _add(self, model: ServedModel) -> ServedModel:
         self._models[model.name] = model

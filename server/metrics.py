@@ -1,10 +1,12 @@
 """Every Prometheus family of ours, and how a choice counts in them.
 
-Labels are bounded: ``model_name`` takes served names only, the others are enumerations, all present from the start.
+Labels are bounded: ``model_name`` takes served names only, the others are enumerations, all present from the start. The
+series of an adapter go when it is unloaded.
 The histograms hold finished answers. A choice that was aborted counts in ``stepgrpo_exits_total`` alone, as it does
 in vLLM's own histograms.
 """
 
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Final, Literal, get_args
 
@@ -17,6 +19,8 @@ TOKENS = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65
 STEPS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 21, 34, 55, 89)
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 4.0)
 ShadowOutcome = Literal["compared", "skipped", "failed"]
+Series = tuple[Histogram | Counter | Gauge, tuple[str, ...]]
+"""A family, and the values of its labels."""
 SHADOW_OUTCOMES: Final[tuple[ShadowOutcome, ...]] = get_args(ShadowOutcome)
 
 
@@ -69,11 +73,28 @@ class EfficiencyMetrics:
             ("model_name", "algorithm", "base_model", "recipe"),
             registry=registry,
         )
+        self._series: dict[str, list[Series]] = {}
         build = Gauge("stepgrpo_build_info", "Version of the server (always 1).", ("version",), registry=registry)
         build.labels(version("stepgrpo")).set(1)
 
     def add_model(self, model: str, card: StepGrpoCard | None) -> None:
-        """Make all series of a served model present, and publish what it is."""
+        """Make all series of a served model present, and publish what it is; no longer what had its name before."""
+        for family, labels in self._series.get(model, ()):
+            if isinstance(family, Gauge):
+                family.remove(*labels)
+        published = self._published(model, card)
+        self._series[model] = [*self._counted(model), *((gauge, labels) for gauge, labels, _ in published)]
+        for family, labels in self._series[model]:
+            family.labels(*labels)
+        for gauge, labels, value in published:
+            gauge.labels(*labels).set(value)
+
+    def remove_model(self, model: str) -> None:
+        """Take a model's series away; what still comes of it is counted nowhere."""
+        for family, labels in self._series.pop(model):
+            family.remove(*labels)
+
+    def _counted(self, model: str) -> Iterator[Series]:
         for family in (
             self._completion_tokens,
             self._reasoning_tokens,
@@ -82,25 +103,30 @@ class EfficiencyMetrics:
             self._step_tokens,
             self._exit_position,
         ):
-            family.labels(model)
+            yield family, (model,)
         for reason in EXIT_REASONS:
-            self._exits.labels(model, reason)
-            self._exit_step.labels(model, reason)
+            yield self._exits, (model, reason)
+            yield self._exit_step, (model, reason)
         for source in SOURCES:
-            self._actual_tokens.labels(model, source)
+            yield self._actual_tokens, (model, source)
             if source != "none":
-                self._baseline_tokens.labels(model, source)
+                yield self._baseline_tokens, (model, source)
         for outcome in SHADOW_OUTCOMES:
-            self._shadow_requests.labels(model, outcome)
-        if card and card.calibration:
-            ratio = card.calibration.savings_ratio
-            for bound, value in (("lower", ratio.ci95[0]), ("mean", ratio.mean), ("upper", ratio.ci95[1])):
-                self._calibrated_savings.labels(model, bound).set(value)
+            yield self._shadow_requests, (model, outcome)
+
+    def _published(self, model: str, card: StepGrpoCard | None) -> list[tuple[Gauge, tuple[str, ...], float]]:
         algorithm, base, recipe = (card.algorithm, card.base_model, card.recipe.name) if card else ("", "", "")
-        self._checkpoint_info.labels(model, algorithm, base, recipe).set(1)
+        info = (self._checkpoint_info, (model, algorithm, base, recipe), 1.0)
+        if card is None or card.calibration is None:
+            return [info]
+        ratio = card.calibration.savings_ratio
+        bounds = {"lower": ratio.ci95[0], "mean": ratio.mean, "upper": ratio.ci95[1]}
+        return [info, *((self._calibrated_savings, (model, bound), value) for bound, value in bounds.items())]
 
     def finished(self, model: str, trace: Trace, baseline: Baseline) -> None:
         """Count an answer that came to its end."""
+        if model not in self._series:
+            return
         reason = trace.exit.reason
         self._completion_tokens.labels(model).observe(trace.completion_tokens)
         self._reasoning_tokens.labels(model).observe(trace.exit.reasoning_tokens)
@@ -120,13 +146,16 @@ class EfficiencyMetrics:
 
     def compared(self, model: str, actual: int, baseline: int) -> None:
         """Count an answer that the base model has answered, too, by the completion tokens of both."""
-        self._actual_tokens.labels(model, "shadow").inc(actual)
-        self._baseline_tokens.labels(model, "shadow").inc(baseline)
+        if model in self._series:
+            self._actual_tokens.labels(model, "shadow").inc(actual)
+            self._baseline_tokens.labels(model, "shadow").inc(baseline)
 
     def shadowed(self, model: str, outcome: ShadowOutcome) -> None:
         """Count an answer that was drawn for a comparison with the base model's."""
-        self._shadow_requests.labels(model, outcome).inc()
+        if model in self._series:
+            self._shadow_requests.labels(model, outcome).inc()
 
     def aborted(self, model: str) -> None:
         """Count a choice that did not come to its end."""
-        self._exits.labels(model, "abort").inc()
+        if model in self._series:
+            self._exits.labels(model, "abort").inc()

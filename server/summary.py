@@ -165,24 +165,30 @@ class EfficiencySummary:
         """Begin a served model's totals."""
         self._models[model] = _History(baseline, self._clock())
 
+    def remove_model(self, model: str) -> None:
+        """End a model's totals; what still comes of it is counted nowhere."""
+        del self._models[model]
+
     def requested(self, model: str) -> None:
         """Count a request that the engine took on."""
-        self._models[model].add(_Requested(self._clock()))
+        self._add(model, _Requested(self._clock()))
 
     def finished(self, model: str, trace: Trace, baseline: Baseline) -> None:
         """Count an answer that came to its end."""
         tokens, end = trace.completion_tokens, trace.exit
-        self._models[model].add(
-            _Finished(self._clock(), tokens, end.reasoning_tokens, len(trace.steps), end.reason, baseline)
-        )
+        self._add(model, _Finished(self._clock(), tokens, end.reasoning_tokens, len(trace.steps), end.reason, baseline))
 
     def aborted(self, model: str) -> None:
         """Count a choice that did not come to its end."""
-        self._models[model].add(_Aborted(self._clock()))
+        self._add(model, _Aborted(self._clock()))
 
     def compared(self, model: str, actual: int, baseline: int) -> None:
         """Count an answer that the base model has answered, too, by the completion tokens of both."""
-        self._models[model].add(_Compared(self._clock(), actual, baseline))
+        self._add(model, _Compared(self._clock(), actual, baseline))
+
+    def _add(self, model: str, event: _Event) -> None:
+        if model in self._models:
+            self._models[model].add(event)
 
     def models(self, window: float | None = None, model: str | None = None) -> list[ModelEfficiency]:
         """What every served model did, or the named one.

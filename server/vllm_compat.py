@@ -44,6 +44,8 @@ HANDLERS: Final = {
 """Attributes of the app's state, and the method of each that answers a request."""
 LAZY: Final = "openai_serving_responses"
 """The handler whose streams call the engine only when they are read."""
+MODELS: Final = "openai_serving_models"
+"""What loads and unloads adapters."""
 PROMPT_TEXTS: Final = ("prompt", "prompt_token_offsets")
 """What an engine prompt says of the text of its tokens."""
 SEED_STRIDE: Final = 1_000_003
@@ -154,7 +156,12 @@ def hand_over(state: Any, engine: Any, ours: Any) -> None:
 
 
 def wrap_handlers(
-    state: Any, *, answering: Callable[..., Any], finishing: Callable[[Any], Any], beams: Callable[[Any], Any]
+    state: Any,
+    *,
+    answering: Callable[..., Any],
+    finishing: Callable[[Any], Any],
+    beams: Callable[[Any], Any],
+    unloading: Callable[[Any], Any],
 ) -> None:
     """Replace methods of vLLM's handlers by wrapped ones.
 
@@ -163,6 +170,7 @@ def wrap_handlers(
         answering: wraps those that answer requests; ``lazy`` says that their streams call the engine when read.
         finishing: wraps the one that puts together a finished object of the Responses API.
         beams: wraps their beam search.
+        unloading: wraps what unloads an adapter.
     """
     for attribute, method in HANDLERS.items():
         handler = getattr(state, attribute, None)
@@ -173,6 +181,9 @@ def wrap_handlers(
     responses = getattr(state, LAZY, None)
     if responses is not None:
         responses.responses_full_generator = finishing(responses.responses_full_generator)
+    models = getattr(state, MODELS, None)
+    if models is not None:
+        models.unload_lora_adapter = unloading(models.unload_lora_adapter)
 
 
 def invalid_request(message: str, param: str) -> Exception:

@@ -66,6 +66,11 @@ class Script:
         finally:
             self.closed += 1
 
+    async def add_lora(self, adapter: Any) -> bool:
+        if self.errored:
+            raise ValueError("no such adapter")
+        return True
+
     def shutdown(self, timeout: float | None = None) -> None:
         self.shut_down = True
 
