@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from openai import AsyncOpenAI, OpenAIError
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from training.chat import chat_tokens
 from training.engines import open_engine
@@ -34,18 +34,41 @@ def is_url(model: str) -> bool:
 def from_checkpoint(
     recipe: Recipe, model: str, questions: Sequence[str], sampling: Sampling, samples: int
 ) -> list[list[Reply]]:
-    """``samples`` answers a question from a checkpoint (folder or hub name)."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    """``samples`` answers a question from a checkpoint (folder or hub name).
+
+    Raises:
+        TrainingError: no such checkpoint, or a question that is longer than the recipe's prompts may be.
+    """
+    tokenizer = load_tokenizer(model)
+    prompts = [chat_tokens(tokenizer, question) for question in questions]
+    longest = max(range(len(prompts)), key=lambda index: len(prompts[index]))
+    if (size := len(prompts[longest])) > recipe.rollout.max_prompt_tokens:
+        raise TrainingError(
+            f"question {longest + 1} takes {size} tokens, more than the recipe lets prompts have:"
+            f" --set rollout.max_prompt_tokens={size}"
+        )
     engine = open_engine(recipe, model, seed=recipe.seed)
     try:
         torch.manual_seed(recipe.seed)
         limit = recipe.rollout.max_completion_tokens
-        prompts = [chat_tokens(tokenizer, question) for question in questions for _ in range(samples)]
-        found = generate(engine, [Request(prompt, limit, sampling) for prompt in prompts])
+        found = generate(engine, [Request(prompt, limit, sampling) for prompt in prompts for _ in range(samples)])
     finally:
         engine.close()
     replies = [Reply(one.text, len(one.tokens), "length" if one.finish == "length" else "stop") for one in found]
     return [replies[start : start + samples] for start in range(0, len(replies), samples)]
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint.
+
+    Raises:
+        TrainingError: it is neither a folder nor a hub name, or has no tokenizer.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{model} is no checkpoint: {str(error).splitlines()[0]}") from error
+    return tokenizer
 
 
 def from_url(
@@ -54,7 +77,7 @@ def from_url(
     """``samples`` answers a question from ``URL`` or ``URL#model`` (the first model that it lists by default).
 
     Raises:
-        TrainingError: the server cannot be reached or refuses.
+        TrainingError: the server cannot be reached, refuses, or does not count tokens.
     """
     try:
         return asyncio.run(_ask_all(recipe, url, questions, sampling, samples, api_key))
@@ -87,7 +110,9 @@ async def _ask_all(
             text = choice.message.content or ""
             if thought:
                 text = f"{start}{thought}{end}{text}" if choice.finish_reason != "length" or text else start + thought
-            used = response.usage.completion_tokens if response.usage else 0
+            if response.usage is None:
+                raise TrainingError(f"{address} reports no token counts (usage) with its answers")
+            used = response.usage.completion_tokens
             return Reply(text, used, "length" if choice.finish_reason == "length" else "stop")
 
         asked = [

@@ -13,12 +13,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from reasoning import boxed_answer
-from training.answering import Reply, from_checkpoint, from_url, is_url
+from training.answering import Reply, from_checkpoint, from_url, is_url, load_tokenizer
 from training.benchmarks import Item, load_benchmark, same_text
 from training.calibration import calibration, folder_to_calibrate, stamp
-from training.data import SUFFIXES, DataError, file_questions
+from training.data import GENERATED, SUFFIXES, DataError, file_questions
+from training.evaluation import difficulty
 from training.grading import Grade, grade
 from training.json_text import json_text
+from training.problems import Split, take
 from training.progress import StageCallback
 from training.recipe import Recipe
 from training.report import listed, plot_training
@@ -36,6 +38,7 @@ def evaluate_models(
     *,
     samples: int = 1,
     folder: Path | None = None,
+    split: Split = "test",
     calibrate: bool = False,
 ) -> Path:
     """Ask every model every question ``samples`` times and write the report; the first model is the reference.
@@ -43,21 +46,25 @@ def evaluate_models(
     Args:
         recipe: its markers, tags, token limit and evaluation sampling.
         models: checkpoints, hub names, or base URLs of servers (``http...``).
-        benchmarks: names of :mod:`training.benchmarks`, or files of questions with the recipe's columns.
+        benchmarks: names of :mod:`training.benchmarks`, ``word-problems``, or files with the recipe's columns.
         output: folder of the report.
         on_stage: told of progress.
         samples: answers a question.
         folder: of the benchmarks' files; the hub by default.
+        split: of the word problems.
         calibrate: stamp the card of the second of two models with what it saves against the first.
 
     Raises:
         DataError: a benchmark or file that cannot be read, or that the recipe trains on.
-        TrainingError: a server that does not answer, or models that cannot be calibrated.
+        TrainingError: no such checkpoint, a server that does not answer, or models that cannot be calibrated.
     """
     stamped = folder_to_calibrate(recipe, models) if calibrate else None
     sampling = Sampling(recipe.evaluation.temperature, recipe.evaluation.top_p)
     found: list[Answers] = []
-    items = {name: _items(recipe, name, folder) for name in benchmarks}
+    items = {name: _items(recipe, name, folder, split) for name in benchmarks}
+    for model in models:
+        if not is_url(model):
+            load_tokenizer(model)  # a wrong name is not found out after hours of the models before
     for model in models:
         done = on_stage(model)
         for index, name in enumerate(items, start=1):
@@ -72,7 +79,10 @@ def evaluate_models(
     return output
 
 
-def _items(recipe: Recipe, name: str, folder: Path | None) -> list[Item]:
+def _items(recipe: Recipe, name: str, folder: Path | None, split: Split) -> list[Item]:
+    if name == GENERATED:
+        problems = take(split, recipe.seed, recipe.evaluation.questions)
+        return [Item(problem.question, problem.answer, difficulty(problem)) for problem in problems]
     if Path(name).suffix not in SUFFIXES:
         return load_benchmark(name, folder)
     if Path(name).resolve() == Path(recipe.data.name).resolve():

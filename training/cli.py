@@ -79,7 +79,10 @@ def evaluate(
     ] = "test",
     benchmark: Annotated[
         list[str] | None,
-        typer.Option(help="Public benchmark, or file of questions, to measure models on instead; may be repeated."),
+        typer.Option(
+            help="What to measure models on instead: a public benchmark, a file of questions, or word-problems; may be"
+            " repeated."
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -112,7 +115,15 @@ def evaluate(
 
             with progress() as on_stage:
                 report = evaluate_models(
-                    loaded, model, benchmark, output, on_stage, samples=samples, folder=data, calibrate=calibrate
+                    loaded,
+                    model,
+                    benchmark,
+                    output,
+                    on_stage,
+                    samples=samples,
+                    folder=data,
+                    split=split,
+                    calibrate=calibrate,
                 )
         _show(report)
         if calibrate:

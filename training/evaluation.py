@@ -83,11 +83,12 @@ class Measured:
 
     @property
     def difficulty(self) -> list[str]:
-        """What each question asks for: a chain of so many operations, or so many steps of guess and check."""
-        return [_difficulty(outcome.problem) for outcome in self.outcomes]
+        """What each question asks for."""
+        return [difficulty(outcome.problem) for outcome in self.outcomes]
 
 
-def _difficulty(problem: Problem) -> str:
+def difficulty(problem: Problem) -> str:
+    """What a question asks for: a chain of so many operations, or so many steps of guess and check."""
     if problem.family == "chain":
         return f"chain of {problem.difficulty}"
     return f"guess and check, {problem.difficulty} needed"

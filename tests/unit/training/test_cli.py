@@ -70,6 +70,19 @@ def test_a_checkpoint_is_calibrated_on_questions_of_ones_own(tmp_path, own, ques
     assert check_checkpoint(uncalibrated).verdict == "ok"
 
 
+def test_many_checkpoints_answer_the_generated_questions_of_a_split(tmp_path):
+    models = ("--model", BASE, "--model", CHECKPOINTS / "step-grpo", "--model", BASE / ".." / "base")
+    few = ("--set", "evaluation.questions=4", "--benchmark", "word-problems", "--samples", 2, "--output", tmp_path)
+    result = run("eval", "quickstart", *ALONE, *models, *few)
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert [(row["questions"], row["samples"]) for row in rows] == [(4, 2)] * 3
+    assert set(rows[0]["difficulty"]) <= {
+        *(f"chain of {n}" for n in range(2, 9)),
+        *(f"guess and check, {n} needed" for n in range(1, 7)),
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -78,7 +91,8 @@ def test_a_checkpoint_is_calibrated_on_questions_of_ones_own(tmp_path, own, ques
         (["quickstart", "--benchmark", "gsm8k"], "--benchmark needs at least one --model"),
         (["quickstart", "--benchmark", "gsm8k", "--model", "a", "--calibrate"], "two models"),
         (["quickstart", "--split", "calibration", "--output", "none"], "train one with: stepgrpo train quickstart"),
-        (["quickstart", "--benchmark", "none.jsonl", "--model", "a"], "no file none.jsonl"),
+        (["quickstart", "--benchmark", "none.jsonl", "--model", BASE], "no file none.jsonl"),
+        (["quickstart", "--benchmark", "word-problems", "--model", "/none"], "/none is no checkpoint"),
     ],
 )
 def test_what_cannot_be_measured_is_said_before_anything_is_loaded(arguments, says):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from training.problems import take
 from training.recipe import load_recipe
 from training.sampler import GREEDY
 from training.scores import Answers, Level, against, average_at_k, by_difficulty, pareto_front, pass_at_k
+
+BASE = Path(__file__).resolve().parents[3] / "checkpoints" / "base"
 
 
 def answers(correct, tokens=None, difficulty=None, model="m"):
@@ -88,7 +91,8 @@ def test_many_models_become_one_report(tmp_path, monkeypatch):
     items = [Item(f"q{n}", str(n), f"level {n % 2}") for n in range(6)]
     monkeypatch.setattr(benchmark_report, "load_benchmark", lambda name, folder: items)
     base, tuned = (str(tmp_path / name / "step-grpo") for name in ("one", "other"))
-    Path(tuned).mkdir(parents=True)
+    for folder in (base, tuned):
+        shutil.copytree(BASE, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     line = {"step": 1, "accuracy": 0.5, "completion_tokens": 9, "steps": 2}
     (Path(tuned) / "training_log.jsonl").write_text(json.dumps(line) + "\n")
     right = {base: 3, tuned: 5}
@@ -146,8 +150,7 @@ def test_models_that_end_alike_are_told_apart_in_plots(models, names):
 def test_a_checkpoint_answers_by_plain_decoding():
     recipe = load_recipe("quickstart", ["rollout.engine=transformers"])
     problems = take("test", 0, 6)
-    base = Path(__file__).resolve().parents[3] / "checkpoints" / "base"
-    replies = from_checkpoint(recipe, str(base), [problem.question for problem in problems], GREEDY, 2)
+    replies = from_checkpoint(recipe, str(BASE), [problem.question for problem in problems], GREEDY, 2)
     found = score(recipe, "base", "problems", [Item(p.question, p.answer) for p in problems], replies)
     assert found.correct.shape == (6, 2)
     assert (found.tokens[:, 0] == found.tokens[:, 1]).all()
