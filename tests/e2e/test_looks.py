@@ -85,6 +85,14 @@ async def test_two_answers_stand_side_by_side_only_where_there_is_room(page, scr
     assert first["width"] > 300
 
 
+async def test_the_two_exit_controls_stand_in_one_row_where_there_is_room(page, scripted, size):
+    await page.goto(scripted.url)
+    await page.get_by_label("Side by side").check()
+    answer = page.get_by_role("region", name="Answer", exact=True)
+    budget, early = [await answer.get_by_text(name).bounding_box() for name in ("Step budget", "Early exit")]
+    assert (budget["y"] == early["y"]) == (size["width"] > 1000)
+
+
 async def test_every_control_is_large_enough_to_touch(page, scripted):
     await page.goto(scripted.url)
     await page.get_by_text("API key", exact=True).first.click()

@@ -190,6 +190,9 @@ async def test_a_server_of_another_kind_is_shown_without_what_it_does_not_know(p
     await expect(lane.steps).to_have_count(2)
     await expect(lane.figure("tokens")).to_have_text("4")
     await expect(lane.figure("saved")).to_have_text("–")
+    await expect(lane.legend("thinking")).to_be_visible()
+    await expect(lane.legend("exit")).to_be_hidden()
+    await expect(lane.legend("saved")).to_be_hidden()
     await expect(page.locator("#live-note")).to_have_text("This server does not report its efficiency.")
 
 
@@ -210,8 +213,11 @@ async def test_text_streams_in_before_the_answer_ends(page, lane, scripted):
     await expect(lane.root).to_have_attribute("aria-busy", "true")
     await expect(lane.answer).to_have_text("")
     await expect(page.get_by_role("button", name="Ask")).to_be_disabled()
+    await expect(lane.legend("exit")).to_be_hidden()
     seen.set()
     await expect(lane.answer).to_have_text("2")
+    await expect(lane.legend("exit")).to_be_visible()
+    await expect(lane.legend("saved")).to_be_visible()
     assert await lane.step_tokens() == [3, 3]
 
 

@@ -18,6 +18,10 @@ class Lane:
         """The figure over ``tokens``, ``steps`` or ``saved``."""
         return self.root.locator(".figures > div", has_text=name).locator("dd")
 
+    def legend(self, name: str) -> Locator:
+        """What explains a part of the bar."""
+        return self.root.locator(".legend > li", has_text=name)
+
     async def step_tokens(self) -> list[int]:
         """Tokens of each step."""
         return [int(text.split()[0]) for text in await self.steps.locator(".cost").all_text_contents()]
