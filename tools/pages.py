@@ -67,6 +67,13 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(name, line, match["language"], match["code"], match["reason"], printed and printed["text"])
 
 
+def inline_commands(program: str) -> list[str]:
+    """What the sentences of all pages say to run with a program, each once."""
+    found = re.compile(rf"`((?:\w+=\S+ )*(?:\.venv/bin/)?{program} [^`]+)`")
+    texts = (_BLOCK.sub("", page.read_text()) for page in PAGES)
+    return list(dict.fromkeys(command for text in texts for command in found.findall(text)))
+
+
 def run(
     language: str, code: str, folder: Path, addresses: Mapping[str, str], programs: Path
 ) -> "subprocess.CompletedProcess[str]":
