@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 
+from reasoning import RecipeRef, load_card
 from training.errors import TrainingError
 from training.grpo import check_batch
 from training.recipe import RecipeError, bundled_recipes, load_recipe
@@ -66,3 +69,9 @@ def test_a_group_may_not_be_spread_over_processes():
 def test_a_recipe_has_one_base(override):
     with pytest.raises(RecipeError, match=r"model\.path"):
         load_recipe("quickstart", [override])
+
+
+@pytest.mark.parametrize("name", ["base", "step-grpo"])
+def test_the_bundled_pair_is_that_of_the_present_recipe(name):
+    card = load_card(Path(__file__).resolve().parents[3] / "checkpoints" / name)
+    assert card.recipe == RecipeRef(name="quickstart", digest=load_recipe("quickstart").digest)
