@@ -49,13 +49,16 @@ def _accuracy_row(label: str, name: str, pair: Report) -> str:
 def _exit_rows(label: str, name: str, pair: Report) -> Iterator[str]:
     for side in ("base", "tuned"):
         found, checks = pair[side]["adaptivity"], pair[side]["chain_checks"]["all"]
-        hidden = pair[side]["repairs"]["hidden"]
-        shares = " / ".join(f"{100 * found[where]:.1f}" for where in ("before", "at", "after"))
-        after = " | ".join(
-            f"{checks[f'after_{kind}'] or 0:.1%} of {checks[kind]}" if checks[kind] else "-"
-            for kind in ("right", "wrong")
-        )
-        yield f"| {label} | {name} | {side} | {found['rank_correlation']:.3f} | {shares} % | {after} | {hidden:.1%} |"
+        correlation = "-" if found["rank_correlation"] is None else f"{found['rank_correlation']:.3f}"
+        shares = " / ".join(_percent(found[where]) for where in ("before", "at", "after"))
+        after = " | ".join(f"{_percent(checks[f'after_{kind}'])} of {checks[kind]}" for kind in ("right", "wrong"))
+        hidden = _percent(pair[side]["repairs"]["hidden"])
+        yield f"| {label} | {name} | {side} | {correlation} | {shares} | {after} | {hidden} |"
+
+
+def _percent(share: float | None) -> str:
+    """A share; a dash where there was nothing to count."""
+    return "-" if share is None else f"{share:.1%}"
 
 
 def main(folders: Sequence[str]) -> None:

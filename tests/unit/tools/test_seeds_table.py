@@ -25,3 +25,12 @@ def test_runs_are_named_by_their_folders(tmp_path, capsys):
     (folder / "report" / "test" / "report.json").write_bytes(REPORT.read_bytes())
     main([str(folder)])
     assert "| seed7 |" in capsys.readouterr().out
+
+
+def test_what_could_not_be_counted_is_a_dash():
+    report = json.loads(REPORT.read_text())
+    for pair in report["pairs"].values():
+        pair["tuned"]["adaptivity"] = dict.fromkeys(("rank_correlation", "before", "at", "after"))
+        pair["tuned"]["chain_checks"]["all"] = {"after_right": None, "after_wrong": None, "right": 0, "wrong": 0}
+        pair["tuned"]["repairs"]["hidden"] = None
+    assert "| tuned | - | - / - / - | - of 0 | - of 0 | - |" in tables({"one": report})
