@@ -6,12 +6,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class EarlyExit(BaseModel):
-    """Leave the thinking when a trial answer is more probable than ``threshold``, for models not trained to exit."""
+    """Leave the thinking when a trial answer is more probable than ``threshold``, for models not trained to exit.
+
+    ``mean`` is that of the probabilities of its tokens; None leaves it to the server, which takes the geometric one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policy: Literal["confidence"] = "confidence"
     threshold: float = Field(0.95, ge=0, le=1)
+    mean: Literal["geometric", "arithmetic"] | None = None
 
 
 class ExitControl(BaseModel):

@@ -40,6 +40,11 @@ def test_exit_control_and_options_are_fields_of_the_request(client, scripted):
     assert (body["temperature"], body["seed"]) == (0, 3)
 
 
+def test_the_mean_of_a_trial_answer_is_sent_where_it_is_chosen():
+    control = ExitControl(early_exit=EarlyExit(mean="arithmetic"))
+    assert control.extra_body == {"early_exit": {"policy": "confidence", "threshold": 0.95, "mean": "arithmetic"}}
+
+
 STREAM = [
     chunk(delta={"role": "assistant", "content": ""}),
     chunk(delta={"reasoning": "12 + 7."}),
