@@ -168,7 +168,7 @@ def test_the_command_fails_where_serving_would(tmp_path):
 
 
 def test_the_command_looks_at_the_context_of_a_checkpoint_that_a_cpu_serves(monkeypatch):
-    monkeypatch.setattr("server.doctor.find_gpus", lambda: [])
+    monkeypatch.setattr("server.doctor.find_gpus", list)
     verdicts = {each["topic"]: each["verdict"] for each in json.loads(run("--json").output)}
     assert verdicts["context"] == "ok"
 
