@@ -1,5 +1,5 @@
 # Targets: cpu (the server, with vLLM's CPU build and the bundled checkpoints), gpu (the server on vLLM's own image) and
-# load (locust). The RUN lines that build the target cpu are also run outside Docker, by a test.
+# load (locust). The RUN lines that build the targets cpu and load are also run outside Docker, by a test.
 ARG PYTHON_VERSION=3.11.13
 ARG VLLM_VERSION=0.32.0
 
