@@ -17,12 +17,13 @@ HEADINGS: Final = ("question", "tokens, base", "tokens, tuned", "saved", "steps"
 
 def table(comparison: Comparison) -> Table:
     """The pairs and their means, for the terminal."""
-    shown = Table(title=f"{comparison.base} and {comparison.tuned}", show_footer=True)
+    shown = Table(title=f"{comparison.base} and {comparison.tuned}", show_footer=True, expand=True)
     means = _means(comparison)
     label = "mean" if len(comparison.pairs) <= SHOWN else f"mean of all {len(comparison.pairs)}"
-    shown.add_column(HEADINGS[0], footer=label, no_wrap=True, overflow="ellipsis")
+    shown.add_column(HEADINGS[0], footer=label, no_wrap=True, overflow="ellipsis", ratio=1)
     for heading, footer in zip(HEADINGS[1:], means, strict=True):
-        shown.add_column(heading, footer=footer, justify="right")
+        narrow, means_below = heading.replace(", ", ",\n"), footer.replace(" > ", " >\n")
+        shown.add_column(narrow, footer=means_below, justify="right")
     for row in _rows(comparison)[:SHOWN]:
         shown.add_row(*row)
     return shown

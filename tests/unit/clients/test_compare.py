@@ -1,13 +1,15 @@
+import io
 import json
 import sys
 
 import pytest
 from clients_script import REPORT, completion
+from rich.console import Console
 from typer.testing import CliRunner
 
 import stepgrpo
 from clients.compare import Asked, InvalidQuestionsError, read_questions
-from clients.compare_report import as_json, markdown, write
+from clients.compare_report import as_json, markdown, table, write
 from clients.comparison import Comparison, Failed, Measured, Pair, judge
 
 
@@ -62,6 +64,24 @@ def test_a_file_without_questions_is_refused(tmp_path, content, message):
         file.write_text(content)
     with pytest.raises(InvalidQuestionsError, match=message):
         read_questions(file)
+
+
+def test_the_table_shows_every_figure_in_a_terminal_of_80_columns():
+    question = "Zoe has 6 stamps. In January 4 are lost. How many stamps does Zoe have now?"
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table(compared(pair(145, 99, (True, False), question), pair(75, 61, (True, True), question))))
+    shown = console.export_text()
+    row = next(line for line in shown.splitlines() if "Zoe has" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")][1:] == [
+        "145",
+        "99",
+        "32%",
+        "4 > 2",
+        "model",
+        "yes > no",
+    ]
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert "110.0" in shown
 
 
 def test_the_report_holds_every_pair_and_every_failure(tmp_path):
