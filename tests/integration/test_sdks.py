@@ -67,6 +67,45 @@ def test_structured_output(outcomes):
     assert json.loads(only(outcomes["structured output"])["message"]["content"])["x"] in (1, 2, 3)
 
 
+ARGUMENTS = ({"a": 12, "b": 7}, {"a": 7, "b": 12})
+
+
+@pytest.mark.parametrize(("call", "finish"), [("tool call", "stop"), ("required tool", "tool_calls")])
+def test_a_tool_call(outcomes, call, finish):
+    """A call of a tool that was named ends with `stop`, as in the OpenAI API."""
+    choice = only(outcomes[call])
+    (called,) = choice["message"]["tool_calls"]
+    assert (called["type"], called["function"]["name"], choice["finish_reason"]) == ("function", "add", finish)
+    assert json.loads(called["function"]["arguments"]) in ARGUMENTS
+    assert choice[FIELD]["tokens"]["completion"] == outcomes[call]["usage"]["completion_tokens"]
+
+
+def test_a_stream_brings_the_same_tool_call(outcomes):
+    *chunks, last = outcomes["tool call stream"]
+    whole = only(outcomes["tool call"])
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    parts = [part for choice in choices for part in choice["delta"].get("tool_calls") or ()]
+    (name,) = [part["function"]["name"] for part in parts if part["function"].get("name")]
+    arguments = "".join(part["function"].get("arguments") or "" for part in parts)
+    (called,) = whole["message"]["tool_calls"]
+    assert (name, json.loads(arguments)) == ("add", json.loads(called["function"]["arguments"]))
+    (end,) = [choice for choice in choices if choice.get("finish_reason")]
+    assert (end["finish_reason"], end[FIELD]) == (whole["finish_reason"], whole[FIELD])
+    assert last["usage"]["completion_tokens"] == whole[FIELD]["tokens"]["completion"]
+
+
+def test_the_result_of_a_tool_goes_back(outcomes):
+    assert only(outcomes["tool result"])[FIELD]["tokens"]["completion"] > 0
+
+
+def test_a_response_calls_a_tool(outcomes):
+    response = outcomes["tool call of a response"]
+    (called,) = [item for item in response["output"] if item["type"] == "function_call"]
+    assert called["name"] == "add"
+    assert json.loads(called["arguments"]) in ARGUMENTS
+    assert response[FIELD]["tokens"]["completion"] == response["usage"]["output_tokens"]
+
+
 def test_logprobs(outcomes):
     tokens = only(outcomes["logprobs"])["logprobs"]["content"]
     assert len(tokens) == 5

@@ -26,6 +26,7 @@ HI = [{"role": "user", "content": "hi"}]
         (CHAT, "", 400, None, None),
         ("/v1/completions", {"prompt": "hi", "max_tokens": -5}, 400, "max_tokens", None),
         ("/v1/completions", {"prompt": "hi " * 9000}, 400, "prompt", "context_length_exceeded"),
+        ("/v1/responses", {"input": "hi", "background": True}, 400, "background", None),
         ("/v1/nope", {}, 404, None, None),
     ],
 )

@@ -63,13 +63,17 @@ class Server:
         (token,) = answer.json()["tokens"]
         return int(token)
 
-    def metrics(self) -> dict[str, float]:
-        """Every sample of ``/metrics``, by its name and its labels (``model_name`` and ``engine`` left out)."""
+    def metrics(self, model: str | None = None) -> dict[str, float]:
+        """Every sample of ``/metrics``, by its name and its labels (``model_name`` and ``engine`` left out).
+
+        With ``model``, only those of this ``model_name``.
+        """
         samples = {}
         for family in text_string_to_metric_families(httpx.get(f"{self.url}/metrics").text):
             for sample in family.samples:
-                labels = {k: v for k, v in sample.labels.items() if k not in ("model_name", "engine")}
-                samples[sample.name + "".join(f"|{key}={labels[key]}" for key in sorted(labels))] = sample.value
+                if model in (None, sample.labels.get("model_name")):
+                    labels = {k: v for k, v in sample.labels.items() if k not in ("model_name", "engine")}
+                    samples[sample.name + "".join(f"|{key}={labels[key]}" for key in sorted(labels))] = sample.value
         return samples
 
 
@@ -143,7 +147,8 @@ def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     origins = ("--allowed-origins", '["*"]')  # for pages of other servers
     compact = '{"backend": "xgrammar", "disable_any_whitespace": true}'  # a tiny model would fill up with blanks
     long = '{"max_position_embeddings": 16384}'  # an endless answer outlives a browser that a busy machine slows down
-    options = (*origins, "--structured-outputs-config", compact, "--hf-overrides", long)
+    tools = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+    options = (*origins, "--structured-outputs-config", compact, "--hf-overrides", long, *tools)
     server = start_server(checkpoint, log, *options)
     yield server
     stop_server(server)
