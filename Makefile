@@ -35,7 +35,7 @@ test: setup ## run all tests
 	$(BIN)/python -m pytest
 
 test-fast: setup ## run the unit and property tests, which start no engine
-	$(BIN)/python -m pytest tests/unit tests/property
+	$(BIN)/python -m pytest tests/unit tests/property -m "not integration"
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

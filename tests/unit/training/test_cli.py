@@ -48,6 +48,7 @@ def own(tmp_path):
     return path
 
 
+@pytest.mark.integration
 def test_a_checkpoint_is_calibrated_on_questions_of_ones_own(tmp_path, own, questions, uncalibrated):
     assert "not calibrated" in check_checkpoint(uncalibrated).found
     before = load_card(uncalibrated)
@@ -70,6 +71,7 @@ def test_a_checkpoint_is_calibrated_on_questions_of_ones_own(tmp_path, own, ques
     assert check_checkpoint(uncalibrated).verdict == "ok"
 
 
+@pytest.mark.integration
 def test_many_checkpoints_answer_the_generated_questions_of_a_split(tmp_path):
     models = ("--model", BASE, "--model", CHECKPOINTS / "step-grpo", "--model", BASE / ".." / "base")
     few = ("--set", "evaluation.questions=4", "--benchmark", "word-problems", "--samples", 2, "--output", tmp_path)

@@ -147,6 +147,7 @@ def test_models_that_end_alike_are_told_apart_in_plots(models, names):
     assert list(plot_names(models).values()) == names
 
 
+@pytest.mark.integration
 def test_a_checkpoint_answers_by_plain_decoding():
     recipe = load_recipe("quickstart", ["rollout.engine=transformers"])
     problems = take("test", 0, 6)

@@ -18,6 +18,7 @@ def model(tokenizer):
     return build_model(tokenizer, 1, hidden_size=64, layers=2)
 
 
+@pytest.mark.integration
 def test_engines_follow_a_model_that_processes_hold_in_parts(model, tokenizer, tmp_path):
     """Two processes with FSDP2: each gathers the whole model for its engine, before and after an update."""
     model.save_pretrained(tmp_path)
