@@ -34,7 +34,8 @@ def test_the_command_that_training_prints_calibrates_the_checkpoint(tmp_path):
     write(tmp_path / "held-out.jsonl", take("test", 0, 24))
     (tmp_path / "own.yaml").write_text(
         f"name: own\nmodel: {{path: {BASE}}}\ndata: {{name: train.jsonl, question: problem, answer: solution}}\n"
-        "rollout: {max_completion_tokens: 256}\ngrpo: {steps: 1, prompts: 4, group_size: 4, updates: 1, micro_batch: 8}\n"
+        "rollout: {max_completion_tokens: 256}\n"
+        "grpo: {steps: 1, prompts: 4, group_size: 4, updates: 1, micro_batch: 8}\n"
         "evaluation: {temperature: 1, top_p: 0.95}\n"
     )
     printed = run(tmp_path, "train", "own.yaml", "--output", "out")

@@ -99,17 +99,19 @@ def test_the_build_installs_the_command_and_the_bundled_checkpoint(cpu):
 
 
 def test_the_load_image_has_locust_with_the_scenarios(tmp_path):
-    folder = built(["build", "build-load"], tmp_path / "build")
+    (folder := tmp_path / "build").mkdir()
+    built(["build", "build-load"], folder)
     (final := tmp_path / "final").mkdir()
     for line in STAGES["load"]:
         if line.startswith("COPY ") and "--from" not in line:
             source, target = line.split()[1:]
             subprocess.run(["cp", "-r", ROOT / source, final / Path(target).name], check=True)
     environment = {"PATH": f"{folder / 'opt' / 'bin'}:/usr/bin:/bin", "HOME": str(folder)}
-    command = [*json.loads(instruction("load", "ENTRYPOINT")), "--help"]
+    program, *arguments = json.loads(instruction("load", "ENTRYPOINT"))  # its script lies with the libraries outside
+    command = [str(folder / "opt" / "bin" / "python"), "-m", program, *arguments, "--list"]
     result = subprocess.run(command, cwd=final, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "--scenario" in result.stdout
+    assert "Asker" in result.stdout
 
 
 @as_root
