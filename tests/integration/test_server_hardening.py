@@ -53,7 +53,7 @@ def test_whatever_the_openapi_document_allows_is_answered_or_refused(server):
         @quick
         def check(case):
             if isinstance(case.body, dict):
-                case.body |= {name: value for name, value in SMALL.items() if name in case.body}
+                case.body |= SMALL
             answer = case.call(timeout=60)
             assert answer.status_code < 500 or answer.status_code == 501, (case.path, answer.text[:500])
 
