@@ -34,8 +34,8 @@ pictures: setup ## draw the pictures in docs/ from running servers under load (m
 test: setup ## run all tests
 	$(BIN)/python -m pytest
 
-test-fast: setup ## run the unit and property tests, which start no engine
-	$(BIN)/python -m pytest tests/unit tests/property -m "not integration"
+test-fast: setup ## run the unit and property tests, which start no engine, on up to four cores
+	$(BIN)/python -m pytest tests/unit tests/property -m "not integration" -n logical --maxprocesses 4
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

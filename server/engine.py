@@ -2,14 +2,25 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, Final
 
 from server.accounting import accounted
+from server.admission import DRAINING
 from server.exchange import current_exchange
 from server.metering import Meter, RequestMeter
 
 logger = logging.getLogger(__name__)
+
+HANDOVER_SECONDS: Final = 0.2
+"""How long a request that was let in may take to its answer's first step in the engine."""
+
+POLL_SECONDS: Final = 0.02
+
+
+class ShuttingDownError(Exception):
+    """The server takes on no new answers."""
 
 
 class MeteredEngine:
@@ -22,14 +33,33 @@ class MeteredEngine:
         self._engine = engine
         self.meter = meter
         self.draining = False
+        self._closed = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def shutdown(self, *args: Any, **options: Any) -> None:
-        """Shut the engine down; from here on ``draining`` is true."""
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Shut the engine down; from here on ``draining`` is true.
+
+        From its shutdown on, the engine itself refuses whatever comes, also what goes on with an answer: the next piece
+        of a steered one, the next step of a beam search. So it hears of it only when the answers underway have ended,
+        or the time for that has. Blocks, so it is for a thread.
+
+        Args:
+            timeout: seconds that answers may go on; None and 0 wait for none.
+        """
+        deadline = time.monotonic() + (timeout or 0.0)
+
+        def pause(seconds: float) -> None:
+            time.sleep(max(min(seconds, deadline - time.monotonic()), 0.0))
+
         self.draining = True
-        self._engine.shutdown(*args, **options)
+        pause(HANDOVER_SECONDS)
+        self._closed = True
+        pause(HANDOVER_SECONDS)
+        while (self.meter.underway or self._engine.get_num_unfinished_requests()) and time.monotonic() < deadline:
+            pause(POLL_SECONDS)
+        self._engine.shutdown(timeout=None if timeout is None else max(deadline - time.monotonic(), 0.0))
 
     async def add_lora(self, lora_request: Any) -> Any:
         """Load an adapter; from here on its series are there."""
@@ -41,9 +71,15 @@ class MeteredEngine:
         """Pass the engine's outputs on, each metered first.
 
         Requests that ask for no text are only charged: they are the single steps of a beam search, not answers.
+
+        Raises:
+            ShuttingDownError: it is too late for a new answer.
         """
+        answers = sampling_params.detokenize
+        if answers and self._closed:
+            raise ShuttingDownError(DRAINING)
         outputs = self._engine.generate(prompt, sampling_params, *args, **options)
-        if not sampling_params.detokenize:
+        if not answers:
             exchange = current_exchange()
             return outputs if exchange is None else accounted(outputs, exchange)
         return metered(outputs, self.meter.open(sampling_params, options.get("lora_request")))
@@ -52,6 +88,7 @@ class MeteredEngine:
 async def metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> AsyncGenerator[Any, None]:
     """Meter a request however it ends: finished, refused (counted nowhere), failed underway, or left by its client."""
     metering = True
+    meter.begin()
     try:
         async for output in outputs:
             if metering:
@@ -66,6 +103,7 @@ async def metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> As
         meter.close()
         raise
     finally:
+        meter.end()
         await outputs.aclose()
         if meter.started:
             meter.close()

@@ -53,12 +53,16 @@ class Meter:
         base: the served checkpoint.
         text: decoder of its tokens.
         metrics: Prometheus families.
+
+    Attributes:
+        underway: requests that have begun and not ended.
     """
 
     def __init__(self, base: ServedModel, text: TokenText, metrics: EfficiencyMetrics) -> None:
         self.text = text
         self.metrics = metrics
         self.summary = EfficiencySummary()
+        self.underway = 0
         self._base = base
         self._models: dict[str, ServedModel] = {}
         self._add(base)
@@ -122,6 +126,14 @@ class RequestMeter:
     def started(self) -> bool:
         """Whether the engine has answered anything yet."""
         return bool(self._choices)
+
+    def begin(self) -> None:
+        """Count the request among those underway, until its ``end``."""
+        self._meter.underway += 1
+
+    def end(self) -> None:
+        """Nothing more of the request is wanted from the engine."""
+        self._meter.underway -= 1
 
     def feed(self, output: RequestOutput) -> Awaitable[None] | None:
         """Take in one engine output: the new tokens of some choices, or all tokens of all.

@@ -21,7 +21,9 @@ AWAY = (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError)
 
 @dataclass
 class Load:
-    """Clients that ask without a pause, every second one for a stream, and ask again where nobody is there.
+    """Clients that ask without a pause, and ask again where nobody is there.
+
+    Every second one asks for a stream, every third one for an early exit, which takes many requests of the engine.
 
     Attributes:
         outcomes: ``answered``, ``refused`` (503), ``away`` (no connection), ``error`` (said so in the answer).
@@ -42,14 +44,15 @@ class Load:
         unshared = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(base_url=self.url, timeout=60, limits=unshared) as http:
             while not self.done:
-                outcome = await self._ask(http, stream=number % 2 == 0)
+                outcome = await self._ask(http, stream=number % 2 == 0, steered=number % 3 == 0)
                 self.outcomes[outcome] += 1
                 if outcome != "answered":
                     await asyncio.sleep(0.2)
 
-    async def _ask(self, http, stream):
+    async def _ask(self, http, stream, steered):
         body = {"model": self.model, "messages": [{"role": "user", "content": "How much is 12 plus 7?"}]}
         body |= {"max_tokens": 400 if stream else 60, "ignore_eos": True, "stream": stream}
+        body |= {"early_exit": {"policy": "confidence", "threshold": 0.999}} if steered else {}
         began = time.monotonic()
         try:
             async with http.stream("POST", CHAT, json=body) as answer:

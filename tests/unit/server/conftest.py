@@ -55,7 +55,8 @@ class Script:
         self.outputs: list[Any] = []
         self.closed = 0
         self.errored = False
-        self.shut_down = False
+        self.shut_down: float | None = None
+        self.unfinished = 0
 
     async def generate(self, prompt: Any, sampling: Any, request_id: str, **_: Any) -> AsyncGenerator[Any, None]:
         try:
@@ -71,8 +72,11 @@ class Script:
             raise ValueError("no such adapter")
         return True
 
-    def shutdown(self, timeout: float | None = None) -> None:
-        self.shut_down = True
+    def get_num_unfinished_requests(self) -> int:
+        return self.unfinished
+
+    def shutdown(self, timeout: float) -> None:
+        self.shut_down = timeout
 
 
 class Bench:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from reasoning import parse_trace
+from server.engine import HANDOVER_SECONDS, ShuttingDownError
 from server.metering import BATCH
 from server.opening import opening_of
 from server.report import ResponseReports, collecting
@@ -244,11 +245,36 @@ async def test_reports_are_numbered_in_the_order_of_the_requests(bench):
     assert reports.reasoning_tokens == 0
 
 
-async def test_draining_begins_with_the_shutdown(bench):
+async def test_a_shutdown_lets_answers_end_before_the_engine_hears_of_it(bench):
+    bench.script.outputs = [bench.output((0, text, reason)) for text, reason in [("a", None), ("b", "stop")]]
+    answer = bench.engine.generate("prompt", bench.sampling(), "id")
+    await anext(answer)
     assert not bench.engine.draining
-    bench.engine.shutdown(timeout=30)
+    shutdown = asyncio.create_task(asyncio.to_thread(bench.engine.shutdown, timeout=30))
+    await asyncio.sleep(HANDOVER_SECONDS / 2)
     assert bench.engine.draining
-    assert bench.script.shut_down
+    late = bench.engine.generate("prompt", bench.sampling(), "let in before")
+    await asyncio.sleep(2 * HANDOVER_SECONDS)
+    with pytest.raises(ShuttingDownError):
+        bench.engine.generate("prompt", bench.sampling(), "new")
+    bench.engine.generate("prompt", bench.sampling(detokenize=False), "a step of a beam search")
+    assert bench.script.shut_down is None
+    assert [output async for output in late]
+    assert [output async for output in answer]
+    await shutdown
+    assert 20 < bench.script.shut_down < 30
+
+
+async def test_a_shutdown_waits_for_what_is_not_metered_too_but_not_for_ever(bench):
+    bench.script.unfinished = 1
+    await asyncio.to_thread(bench.engine.shutdown, timeout=3 * HANDOVER_SECONDS)
+    assert bench.script.shut_down == 0
+
+
+async def test_a_shutdown_without_time_is_one_at_once(bench):
+    bench.script.unfinished = 1
+    bench.engine.shutdown(timeout=0)
+    assert bench.script.shut_down == 0
 
 
 FOUR_TOKENS = "<think> a b c d</think> e"
