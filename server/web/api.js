@@ -17,6 +17,7 @@ export class Server {
   /** @param {string} url where the server's `v1/` begins */
   constructor(url) {
     this.url = new URL(url.endsWith("/") ? url : `${url}/`);
+    this.ours = false;
   }
 
   get origin() {
@@ -26,7 +27,9 @@ export class Server {
   /** What a server of this kind tells its page; nothing where the server is of another kind. */
   async page() {
     try {
-      return await this.#json("web/page.json");
+      const page = await this.#json("web/page.json");
+      this.ours = true;
+      return page;
     } catch {
       return {};
     }
@@ -44,13 +47,14 @@ export class Server {
     return data;
   }
 
-  /** Ask for a streamed chat completion; yields its chunks. */
+  /** Ask for a streamed chat completion, with the text of each token where the server can tell; yields its chunks. */
   async *chat(body, signal) {
     const response = await this.#request("v1/chat/completions", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({
         ...body,
+        ...(this.ours && { logprobs: true }),
         stream: true,
         stream_options: { include_usage: true, continuous_usage_stats: true },
       }),

@@ -33,9 +33,11 @@ export class StepSplitter {
     this.#decide(this.#undecided(0));
   }
 
-  /** Nothing follows: what is held back is decided. */
+  /** Nothing follows: what is held back is decided, and tokens without text belong to the last step. */
   close() {
     this.#decide(this.held.length);
+    const last = this.steps.at(-1);
+    if (last) last.tokens += this.#tokensBefore(Infinity);
   }
 
   /** All tokens that were fed. */

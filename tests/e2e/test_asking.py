@@ -7,6 +7,7 @@ import re
 import pytest
 from lane import Lane
 from playwright.async_api import expect
+from scripted_server import END, REPORT, chunk
 
 pytestmark = pytest.mark.integration
 
@@ -129,7 +130,7 @@ async def test_exit_control_is_sent_where_it_is_switched_on(ready, lane):
     await ask(ready)
     await finished(lane)
     plain, controlled = bodies
-    assert plain.keys() == {"messages", "temperature", "model", "stream", "stream_options"}
+    assert plain.keys() == {"messages", "temperature", "model", "logprobs", "stream", "stream_options"}
     assert controlled == plain | {
         "max_reasoning_steps": 2,
         "early_exit": {"policy": "confidence", "threshold": 0.9},
@@ -248,3 +249,20 @@ async def test_an_example_fills_the_question(ready):
     example = ready.get_by_role("group", name="Examples").get_by_role("button").nth(1)
     await example.click()
     await expect(ready.get_by_label("Question")).to_have_value(await example.text_content())
+
+
+async def test_tokens_that_come_together_are_counted_where_each_begins(page, lane, scripted):
+    tokens = ["<think>", "One", ".", "\ufffd", "\ufffd", " Wait", ",", " one", ".", "</think>", "1"]
+    together = chunk(
+        {"reasoning": "One.\u2713 Wait, one.", "content": "1"},
+        len(tokens),
+        logprobs={"content": [{"token": token} for token in tokens]},
+    )
+    report = REPORT | {"tokens": {"reasoning": 10, "answer": 1, "completion": 11}}
+    scripted.script = [together, chunk({"content": ""}, 11, "stop", reasoning_efficiency=report), END]
+    await page.goto(scripted.url)
+    await page.get_by_label("Question").fill("Is it one?")
+    await ask(page)
+    await finished(lane)
+    assert await lane.step_tokens() == [6, 4]
+    assert scripted.asked[0][1]["logprobs"] is True
