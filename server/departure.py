@@ -1,5 +1,7 @@
 """A client that seems to have left, as far as the app knows, so that a middleware can answer in the app's place."""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -31,11 +33,15 @@ class Departure:
             if not self.left:
                 raise
 
-    async def _forward(self, message: Message) -> None:
+    def _forward(self, message: Message) -> Awaitable[None]:
         if self.left:
-            return
+            return _nowhere()
         if message["type"] == "http.response.start":
             self.start = message
         else:
             self.ended = not message.get("more_body", False)
-        await self._send(message)
+        return self._send(message)
+
+
+async def _nowhere() -> None:
+    """Where the messages of an app go whose client is gone."""

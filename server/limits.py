@@ -5,7 +5,7 @@ requests in flight use beyond that is a debt, which has to run off before the ne
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -123,10 +123,10 @@ class KeyLimits:
             await refusal(429, message, retry_after=bucket.seconds_until_open, headers=headers())(scope, receive, send)
             return
 
-        async def send_with_limits(message: Message) -> None:
+        def send_with_limits(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(headers())
-            await send(message)
+            return send(message)
 
         exchange = current_exchange()
         if exchange is not None:

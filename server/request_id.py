@@ -1,6 +1,7 @@
 """One id per request, the same in the request, the response's header and ``id``, the log and the trace."""
 
 import re
+from collections.abc import Awaitable
 from typing import Final
 from uuid import uuid4
 
@@ -29,10 +30,10 @@ class RequestId:
         chosen = headers.get(HEADER, "")
         request_id = headers[HEADER] = chosen if ACCEPTED.fullmatch(chosen) else uuid4().hex
 
-        async def send_with_id(message: Message) -> None:
+        def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)[HEADER] = request_id
-            await send(message)
+            return send(message)
 
         with exchanging(Exchange(request_id)):
             await self._app({**scope, "headers": headers.raw}, receive, send_with_id)

@@ -4,6 +4,7 @@ vLLM exports spans of its own where ``--otlp-traces-endpoint`` is given: one per
 become children of ours, which are children of the client's.
 """
 
+from collections.abc import Awaitable
 from typing import Final
 
 from opentelemetry import trace
@@ -46,10 +47,10 @@ class Tracing:
         }
         with self._tracer.start_as_current_span(operation, context, SpanKind.SERVER, attributes) as span:
 
-            async def send_noting(message: Message) -> None:
+            def send_noting(message: Message) -> Awaitable[None]:
                 if message["type"] == "http.response.start":
                     _note_status(span, message["status"])
-                await send(message)
+                return send(message)
 
             try:
                 await self._app(self._inside(scope), receive, send_noting)

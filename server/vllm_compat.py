@@ -229,6 +229,8 @@ class VllmText:
         template = str(getattr(tokenizer, "chat_template", ""))
         tags = {token for token, text in added.items() if text in think}
         self._special = frozenset(getattr(tokenizer, "all_special_ids", ())) - tags
+        bytewise = type(getattr(self._backend, "decoder", None)).__name__ == "ByteLevel"
+        self._known: dict[int, str] | None = {} if bytewise else None
         self.landmarks = self._special | {token for token, text in added.items() if text in template} - tags
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -250,7 +252,7 @@ class VllmText:
                 "max_reasoning_steps and early_exit need a fast tokenizer, which this model does not have",
                 "max_reasoning_steps",
             )
-        return _TokenStream(self._backend, frozenset(), after).next
+        return _TokenStream(self._backend, frozenset(), self._known, after).next
 
     def stream(self, skip_special: bool) -> Callable[[int], str] | None:
         """A new incremental decoder, the one that vLLM's own detokenizer uses; None for tokenizers without it.
@@ -259,15 +261,27 @@ class VllmText:
         """
         if self._backend is None:
             return None
-        return _TokenStream(self._backend, self._special if skip_special else frozenset()).next
+        return _TokenStream(self._backend, self._special if skip_special else frozenset(), self._known).next
 
 
 class _TokenStream:
-    """Holds bytes back until they make a character; a token that is none has no text."""
+    """Holds bytes back until they make a character; a token that is none has no text.
 
-    def __init__(self, backend: Any, silent: frozenset[int], after: Sequence[int] = ()) -> None:
+    Args:
+        backend: the tokenizer.
+        silent: tokens without text.
+        known: texts of tokens that are whole characters, shared by all streams; None where text depends on what stands
+            before it, as it does not in a tokenizer of bytes.
+        after: the tokens before.
+    """
+
+    def __init__(
+        self, backend: Any, silent: frozenset[int], known: dict[int, str] | None, after: Sequence[int] = ()
+    ) -> None:
         self._backend = backend
         self._silent = silent
+        self._known = known
+        self._holds = bool(after)
         self._restart(after)
 
     def _restart(self, after: Sequence[int] = ()) -> None:
@@ -277,11 +291,21 @@ class _TokenStream:
     def next(self, token: int) -> str:
         if token in self._silent:
             return ""
+        if self._known is not None and not self._holds and token in self._known:
+            return self._known[token]
+        return self._decoded(token)
+
+    def _decoded(self, token: int) -> str:
         try:
-            return self._step(token) or ""
+            text = str(self._step(token) or "")
         except Exception:  # the decoder raises plain exceptions; vLLM goes on with a fresh one, too
             self._restart()
+            self._holds = False
             return ""
+        if self._known is not None and text and not self._holds:
+            self._known[token] = text
+        self._holds = not text
+        return text
 
 
 class VllmPieces:

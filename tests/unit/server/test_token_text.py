@@ -1,17 +1,21 @@
 """Text of tokens by a real tokenizer of the ``tokenizers`` library."""
 
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers.decoders import DecodeStream
 
 from server.vllm_compat import VllmText
 
 THINK = ("<think>", "</think>")
 
 
-@pytest.fixture
-def text():
+@cache
+def text_of_bytes():
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -29,6 +33,11 @@ def text():
     return tokenizer
 
 
+@pytest.fixture
+def text():
+    return text_of_bytes()
+
+
 def test_tokens_one_by_one_give_the_text_of_all(text):
     string = "<think>\n3 × 4 = 12 😀</think> done<|im_end|>"
     vllm_text = VllmText(text, THINK)
@@ -36,6 +45,20 @@ def test_tokens_one_by_one_give_the_text_of_all(text):
     pieces = [stream(token) for token in text.encode(string)]
     assert "".join(pieces) == string == vllm_text.decode(text.encode(string))
     assert pieces.count("") == 4, "the bytes of a character before its last have no text"
+
+
+@given(tokens=st.lists(st.integers(-1, 280), max_size=12), before=st.lists(st.integers(0, 255), max_size=3))
+def test_tokens_seen_before_have_the_text_of_the_librarys_stream(tokens, before):
+    backend = text_of_bytes()._tokenizer
+    vllm_text = VllmText(text_of_bytes(), THINK)
+    for start in (before, before):
+        library, ours = DecodeStream(ids=list(start), skip_special_tokens=False), vllm_text.decoder(start)
+        for token in tokens:
+            try:
+                expected = library.step(backend, token) or ""
+            except Exception:
+                library, expected = DecodeStream(skip_special_tokens=False), ""
+            assert ours(token) == expected
 
 
 def test_special_tokens_have_no_text_where_the_request_wants_none(text):
