@@ -1,4 +1,4 @@
-"""Locust users who stream answers from an OpenAI-compatible server: ``locust -f loadtests/locustfile.py --help``."""
+"""Locust users who stream answers from an OpenAI-compatible server. docs/loadtests.md lists the options."""
 
 import json
 import logging
