@@ -15,7 +15,7 @@ from training.distill import train_distilled
 from training.errors import TrainingError
 from training.evaluation import measure
 from training.folders import BASE, Folders
-from training.methods import AtInference, Distillation, PolicyGradient, load_method
+from training.methods import AtInference, Distillation, Method, PolicyGradient, load_method
 from training.problems import Split, take
 from training.progress import StageCallback, StepCallback
 from training.recipe import Recipe
@@ -55,12 +55,29 @@ def run_recipe(
             f"{recipe.method} trains nothing, it is a way to decode: serve the base with --early-exit-threshold"
             f" {recipe.rollout.threshold}, and give its URL to `stepgrpo eval` as a --model"
         )
+    _check_processes(recipe, method)
     if recipe.model.path is None:
         prepare_base(recipe, folders.base, on_stage, keep=resume)
     if not isinstance(method, AtInference) and not (resume and _finished(folders.tuned)):
         start, on_step = folders.start(recipe), on_stage(recipe.method)
         post_train(recipe, start, folders.tuned, on_step, resume=resume, callbacks=callbacks)
     return calibrate(recipe, folders, on_stage) if measured else folders.tuned
+
+
+def _check_processes(recipe: Recipe, method: Method) -> None:
+    """Refuse several processes where each would do all of the work, into one folder.
+
+    Raises:
+        TrainingError: there are several.
+    """
+    if PartialState().num_processes == 1:
+        return
+    if recipe.model.path is None:
+        raise TrainingError("a base is trained in one process: start without accelerate, or name one (model.path)")
+    if recipe.data.name == GENERATED:
+        raise TrainingError("word problems are measured in one process: start without accelerate, or name data.name")
+    if isinstance(method, Distillation):
+        raise TrainingError(f"{recipe.method} trains in one process: start without accelerate")
 
 
 def checkpoints(recipe: Recipe, folders: Folders) -> list[Path]:
