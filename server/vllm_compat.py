@@ -9,13 +9,13 @@ import socket
 from argparse import Namespace
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
 from fastapi import FastAPI
 
 from server.steering import Piece
+from server.token_stream import TokenStream
 
 SUPPORTED: Final = "0.32 and 0.33"
 NEEDED: Final = {
@@ -252,7 +252,7 @@ class VllmText:
                 "max_reasoning_steps and early_exit need a fast tokenizer, which this model does not have",
                 "max_reasoning_steps",
             )
-        return _TokenStream(self._backend, frozenset(), self._known, after).next
+        return TokenStream(self._backend, frozenset(), self._known, after).next
 
     def stream(self, skip_special: bool) -> Callable[[int], str] | None:
         """A new incremental decoder, the one that vLLM's own detokenizer uses; None for tokenizers without it.
@@ -261,51 +261,7 @@ class VllmText:
         """
         if self._backend is None:
             return None
-        return _TokenStream(self._backend, self._special if skip_special else frozenset(), self._known).next
-
-
-class _TokenStream:
-    """Holds bytes back until they make a character; a token that is none has no text.
-
-    Args:
-        backend: the tokenizer.
-        silent: tokens without text.
-        known: texts of tokens that are whole characters, shared by all streams; None where text depends on what stands
-            before it, as it does not in a tokenizer of bytes.
-        after: the tokens before.
-    """
-
-    def __init__(
-        self, backend: Any, silent: frozenset[int], known: dict[int, str] | None, after: Sequence[int] = ()
-    ) -> None:
-        self._backend = backend
-        self._silent = silent
-        self._known = known
-        self._holds = bool(after)
-        self._restart(after)
-
-    def _restart(self, after: Sequence[int] = ()) -> None:
-        decoder = import_module("tokenizers.decoders").DecodeStream(ids=list(after), skip_special_tokens=False)
-        self._step = partial(decoder.step, self._backend)
-
-    def next(self, token: int) -> str:
-        if token in self._silent:
-            return ""
-        if self._known is not None and not self._holds and token in self._known:
-            return self._known[token]
-        return self._decoded(token)
-
-    def _decoded(self, token: int) -> str:
-        try:
-            text = str(self._step(token) or "")
-        except Exception:  # the decoder raises plain exceptions; vLLM goes on with a fresh one, too
-            self._restart()
-            self._holds = False
-            return ""
-        if self._known is not None and text and not self._holds:
-            self._known[token] = text
-        self._holds = not text
-        return text
+        return TokenStream(self._backend, self._special if skip_special else frozenset(), self._known).next
 
 
 class VllmPieces:

@@ -27,10 +27,13 @@ def train(folder, architecture, *overrides, launch=()):
     return [json.loads(path.read_text()) for path in sorted(folder.glob("found-*.json"))]
 
 
-def agree(found, tolerance=1e-3):
+def agree(found, in_16_bits=False):
+    """A loss near zero is a sum of terms that cancel, each as inexact as the computation is."""
+    usual = fmean(abs(loss) for _, loss in found["losses"])
+    tolerance, least = (1e-2, 1e-2 * usual) if in_16_bits else (1e-3, 5e-6)
     for ours, theirs in found["losses"]:
-        assert ours == pytest.approx(theirs, rel=tolerance, abs=5e-6)
-    assert fmean(abs(loss) for loss, _ in found["losses"]) > 1e-3
+        assert ours == pytest.approx(theirs, rel=tolerance, abs=least)
+    assert usual > 1e-3
     assert found["improvement"] > 0
     return True
 
@@ -55,7 +58,7 @@ def advantages(completions):
 def test_losses_are_the_oracles(tmp_path, architecture, overrides):
     [found] = train(tmp_path, architecture, *overrides)
     in_16_bits = "model.dtype=bfloat16" in overrides
-    assert agree(found, 1e-2 if in_16_bits else 1e-3)
+    assert agree(found, in_16_bits)
     if not any(override.startswith("pruning") for override in overrides):
         assert found["advantages"] == pytest.approx(advantages(16), abs=1e-3)
     assert [line["step"] for line in found["log"]] == [1, 2]

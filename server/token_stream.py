@@ -1,0 +1,52 @@
+"""Text of tokens as they come, by the incremental decoder that vLLM's own detokenizer uses."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+
+class TokenStream:
+    """Decodes one token after another; holds bytes back until they make a character.
+
+    Args:
+        backend: the tokenizer.
+        silent: tokens without text.
+        known: texts of tokens that are whole characters, shared by all streams; None where text depends on what stands
+            before it, as it does not in a tokenizer of bytes.
+        after: the tokens before.
+    """
+
+    def __init__(
+        self, backend: Any, silent: frozenset[int], known: dict[int, str] | None, after: Sequence[int] = ()
+    ) -> None:
+        self._backend = backend
+        self._silent = silent
+        self._known = known
+        self._holds = bool(after)
+        self._restart(after)
+
+    def _restart(self, after: Sequence[int] = ()) -> None:
+        from tokenizers.decoders import DecodeStream
+
+        decoder = DecodeStream(ids=list(after), skip_special_tokens=False)
+        self._step = partial(decoder.step, self._backend)
+
+    def next(self, token: int) -> str:
+        """The text that a token completes."""
+        if token in self._silent:
+            return ""
+        if self._known is not None and not self._holds and token in self._known:
+            return self._known[token]
+        return self._decoded(token)
+
+    def _decoded(self, token: int) -> str:
+        try:
+            text = str(self._step(token) or "")
+        except Exception:  # the decoder raises plain exceptions; vLLM goes on with a fresh one, too
+            self._restart()
+            self._holds = False
+            return ""
+        if self._known is not None and text and not self._holds:
+            self._known[token] = text
+        self._holds = not text
+        return text
