@@ -1,5 +1,7 @@
 """Errors as the OpenAI API words them: ``{"error": {"message", "type", "param", "code"}}``.
 
+On Anthropic's routes they are worded as in its API: ``{"type": "error", "error": {"type", "message"}}``.
+
 vLLM's errors have the same envelope but their own ``type`` names, numbers as ``code`` and internal names in ``param``;
 its authentication and unknown routes have no envelope at all. A middleware brings them all into one form, and leaves
 status and message as they are.
@@ -21,6 +23,17 @@ JSON_POSITION = re.compile(r"body\.\d+|body")
 CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 TYPES = {403: "permission_error", 429: "rate_limit_error"}
 
+ANTHROPIC_ROUTES = "/v1/messages"
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
 
 def openai_error(status: int, body: Any, path: str) -> dict[str, Any]:
     """Word an error as the OpenAI API does.
@@ -30,9 +43,7 @@ def openai_error(status: int, body: Any, path: str) -> dict[str, Any]:
         body: decoded body of the error response.
         path: path of the request; tells which parameter holds the prompt.
     """
-    error = body.get("error", body.get("detail", body)) if isinstance(body, dict) else body
-    details = error if isinstance(error, dict) else {"message": error}
-    message = str(details.get("message") or error)
+    details, message = _details(body)
     param = details.get("param")
     code = CODES.get(status)
     if status == 404 and param == "model":
@@ -43,6 +54,19 @@ def openai_error(status: int, body: Any, path: str) -> dict[str, Any]:
         param = None if JSON_POSITION.fullmatch(param) else param.removeprefix("body.")
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def anthropic_error(status: int, body: Any) -> dict[str, Any]:
+    """Word an error as the Anthropic API does."""
+    kind = ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return {"type": "error", "error": {"type": kind, "message": _details(body)[1]}}
+
+
+def _details(body: Any) -> tuple[dict[str, Any], str]:
+    """What an error response says of the error, and its message."""
+    error = body.get("error", body.get("detail", body)) if isinstance(body, dict) else body
+    details = error if isinstance(error, dict) else {"message": error}
+    return details, str(details.get("message") or error)
 
 
 class OpenAIErrors:
@@ -116,4 +140,6 @@ def _rewritten(status: int, body: bytes, path: str) -> bytes:
         decoded = json.loads(body)
     except ValueError:
         return body
-    return json.dumps(openai_error(status, decoded, path), ensure_ascii=False).encode()
+    anthropic = path.startswith(ANTHROPIC_ROUTES)
+    error = anthropic_error(status, decoded) if anthropic else openai_error(status, decoded, path)
+    return json.dumps(error, ensure_ascii=False).encode()

@@ -43,6 +43,23 @@ def test_bad_input(server, counted, path, body, status, param, code):
     assert not any(value for key, value in gained.items() if key.startswith("stepgrpo_") and "_created" not in key)
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"model": "nope"}, 404, "not_found_error"),
+        ({"messages": [{"role": "user", "content": "hi " * 9000}]}, 400, "invalid_request_error"),
+    ],
+)
+def test_bad_input_on_an_anthropic_route(server, body, status, kind):
+    asked = {"model": server.model, "messages": HI, "max_tokens": 8} | body
+    answer = httpx.post(f"{server.url}/v1/messages", json=asked)
+    assert answer.status_code == status
+    error = answer.json()
+    assert error.pop("error").keys() == {"type", "message"}
+    assert error == {"type": "error"}
+    assert answer.json()["error"]["type"] == kind
+
+
 def test_the_sdk_raises_its_own_errors(server):
     with pytest.raises(openai.NotFoundError) as missing:
         server.openai.chat.completions.create(model="nope", messages=HI)

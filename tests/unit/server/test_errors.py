@@ -62,6 +62,10 @@ async def client():
     async def bad():
         return JSONResponse(error("ungültig", param="max_tokens"), status_code=400, headers={"x-id": "1"})
 
+    @app.get("/v1/messages")
+    async def messages():
+        return JSONResponse({"type": "error", "error": error("no such model")["error"]}, status_code=404)
+
     @app.get("/text")
     async def text():
         return PlainTextResponse("gone", status_code=410)
@@ -87,6 +91,11 @@ async def test_the_middleware_rewrites_json_errors_and_keeps_the_rest(client):
     assert answer.json() == {
         "error": {"message": "ungültig", "type": "invalid_request_error", "param": "max_tokens", "code": None}
     }
+
+
+async def test_the_routes_of_the_anthropic_api_answer_in_its_form(client):
+    answer = await client.get("/v1/messages")
+    assert answer.json() == {"type": "error", "error": {"type": "not_found_error", "message": "no such model"}}
 
 
 async def test_unknown_routes_have_the_same_form(client):
