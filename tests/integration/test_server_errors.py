@@ -54,10 +54,9 @@ def test_bad_input_on_an_anthropic_route(server, body, status, kind):
     asked = {"model": server.model, "messages": HI, "max_tokens": 8} | body
     answer = httpx.post(f"{server.url}/v1/messages", json=asked)
     assert answer.status_code == status
-    error = answer.json()
-    assert error.pop("error").keys() == {"type", "message"}
-    assert error == {"type": "error"}
-    assert answer.json()["error"]["type"] == kind
+    refusal = answer.json()
+    assert refusal["error"].pop("message")
+    assert refusal == {"type": "error", "error": {"type": kind}}
 
 
 def test_the_sdk_raises_its_own_errors(server):
