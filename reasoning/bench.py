@@ -1,7 +1,7 @@
 """Cost of the segmenter per token: ``python -m reasoning.bench``.
 
-Feeds traces token by token, as a server does, and prints the best of several repeats, so that the figure is the code's
-and not the machine's neighbours'. Linear growth shows as the same cost at every length.
+Feeds traces token by token, which costs the most, and prints the best of several repeats, so that the figure is the
+code's and not the machine's neighbours'. Linear growth shows as the same cost at every length.
 """
 
 import re

@@ -20,6 +20,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from functools import lru_cache
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from reasoning.markers import DEFAULT_MARKERS, checked_markers, marker_pattern
@@ -123,11 +124,17 @@ class Segmenter:
     def feed(self, text: str, tokens: int = 0) -> None:
         """Take in the next piece of the completion and the number of tokens it was decoded from."""
         if self._held or self._starts or not text or self._suspect(text):
-            self._examine(text, tokens)
+            self._examine(text, [self._length + index * len(text) // tokens for index in range(tokens)])
         else:
-            self._pieces.append(text)
-            self._length += len(text)
-            self._tokens[-1] += tokens
+            self._append(text, tokens)
+
+    def feed_tokens(self, texts: Sequence[str]) -> None:
+        """Take in the texts of some tokens: what feeding each by itself does, in a fraction of the time."""
+        text = "".join(texts)
+        if self._held or self._starts or not text or self._suspect(text):
+            self._examine(text, accumulate(map(len, texts[:-1]), initial=self._length) if texts else ())
+        else:
+            self._append(text, len(texts))
 
     def close(self, finish_reason: str | None, *, stopped: bool = False, forced: ExitReason | None = None) -> Trace:
         """End the completion and return what it was made of. The segmenter must not be fed afterwards.
@@ -137,7 +144,7 @@ class Segmenter:
             stopped: ``stop`` came from a stop string or token of the request, not from the end of the sequence.
             forced: why an exit policy closed the block, where one did.
         """
-        self._examine("", 0, final=True)
+        self._examine("", (), final=True)
         self._settle(self._length + 1)
         if self._phase is _Phase.BEFORE:
             self._forget()
@@ -176,12 +183,18 @@ class Segmenter:
             return "length"
         return "stop" if stopped else "eos"
 
-    def _examine(self, text: str, tokens: int, final: bool = False) -> None:
+    def _append(self, text: str, tokens: int) -> None:
+        self._pieces.append(text)
+        self._length += len(text)
+        self._tokens[-1] += tokens
+
+    def _examine(self, text: str, starts: Iterable[int], final: bool = False) -> None:
         """Decide what can be decided of the held-back text and the new one; ``final``: nothing follows.
 
-        The window is the undecided text, led by the character before it, which a marker's left edge has to see.
+        ``starts`` are the positions at which the new text's tokens begin. The window is the undecided text, led by the
+        character before it, which a marker's left edge has to see.
         """
-        self._starts += [self._length + index * len(text) // tokens for index in range(tokens)]
+        self._starts += starts
         if not text and not final:
             return
         window, cursor = self._held, self._fresh
@@ -190,8 +203,7 @@ class Segmenter:
         base = self._length - len(window)
         window += text
         if text:
-            self._pieces.append(text)
-            self._length += len(text)
+            self._append(text, 0)
 
         if self._phase is _Phase.BEFORE:
             at = self._opening(window, cursor)

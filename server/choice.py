@@ -81,22 +81,22 @@ class Choice:
 
     def _flush(self) -> None:
         """Decode the tokens that wait, and hold back as much text as a stop string could still cut off."""
-        decode, feed = self._decode, self._segmenter.feed
-        if decode is None:
+        if self._decode is None:
             return
-        tokens, self._waiting = self._waiting, []
-        if not self._hold:
-            for token in tokens:
-                feed(decode(token), 1)
-            return
-        for token in tokens:
-            text = decode(token)
+        texts = [self._decode(token) for token in self._waiting]
+        self._waiting.clear()
+        self._segmenter.feed_tokens(self._past_hold(texts) if self._hold else texts)
+
+    def _past_hold(self, texts: Sequence[str]) -> list[str]:
+        """Hold texts back; returns those that no stop string can reach any more."""
+        passed: list[str] = []
+        for text in texts:
             self._held.append(text)
             self._held_length += len(text)
             while self._held_length - len(self._held[0]) >= self._hold:
-                first = self._held.popleft()
-                self._held_length -= len(first)
-                feed(first, 1)
+                passed.append(self._held.popleft())
+                self._held_length -= len(passed[-1])
+        return passed
 
     def _release(self, stop: str | None = None) -> None:
         """Feed what was held back, without the stop string that ended it; its tokens count all the same."""

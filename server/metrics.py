@@ -6,33 +6,59 @@ The histograms hold finished answers. A choice that was aborted counts in ``step
 in vLLM's own histograms.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final, Literal, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from reasoning import EXIT_REASONS, StepGrpoCard, Trace
-from server.savings import SOURCES, Baseline
+from reasoning import EXIT_REASONS, ExitReason, StepGrpoCard, Trace
+from server.savings import SOURCES, Baseline, Source
 
 TOKENS = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 STEPS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 21, 34, 55, 89)
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 4.0)
 ShadowOutcome = Literal["compared", "skipped", "failed"]
-Series = tuple[Histogram | Counter | Gauge, tuple[str, ...]]
-"""A family, and the values of its labels."""
 SHADOW_OUTCOMES: Final[tuple[ShadowOutcome, ...]] = get_args(ShadowOutcome)
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What counts the answers of one served model. Found once: to find a series takes as long as to count in it."""
+
+    completion_tokens: Histogram
+    reasoning_tokens: Histogram
+    answer_tokens: Histogram
+    steps: Histogram
+    step_tokens: Histogram
+    exits: dict[ExitReason, Counter]
+    exit_step: dict[ExitReason, Histogram]
+    exit_position: Histogram
+    baseline_tokens: dict[Source, Counter]
+    actual_tokens: dict[Source, Counter]
+    shadow_requests: dict[ShadowOutcome, Counter]
 
 
 class EfficiencyMetrics:
     """The ``stepgrpo_*`` families of one registry; vLLM's ``/metrics`` shows the default one."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._families: list[Histogram | Counter | Gauge] = []
+
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(name, text, ("model_name", *labels), buckets=buckets, registry=registry)
+            family = Histogram(name, text, ("model_name", *labels), buckets=buckets, registry=registry)
+            self._families.append(family)
+            return family
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, ("model_name", *labels), registry=registry)
+            family = Counter(name, text, ("model_name", *labels), registry=registry)
+            self._families.append(family)
+            return family
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            family = Gauge(name, text, ("model_name", *labels), registry=registry)
+            self._families.append(family)
+            return family
 
         self._completion_tokens = histogram(
             "stepgrpo_completion_tokens", "Tokens per answer, thinking included.", TOKENS
@@ -58,104 +84,87 @@ class EfficiencyMetrics:
             "Tokens of the answers given, by the source of the baseline that they are compared with.",
             "source",
         )
-        self._calibrated_savings = Gauge(
+        self._calibrated_savings = gauge(
             "stepgrpo_calibration_savings_ratio",
             "Share of the base model's tokens saved in the checkpoint's calibration: its mean and 95 % interval.",
-            ("model_name", "bound"),
-            registry=registry,
+            "bound",
         )
         self._shadow_requests = counter(
             "stepgrpo_shadow_requests_total", "Requests replayed on the base model.", "outcome"
         )
-        self._checkpoint_info = Gauge(
-            "stepgrpo_checkpoint_info",
-            "What is served (always 1).",
-            ("model_name", "algorithm", "base_model", "recipe"),
-            registry=registry,
+        self._checkpoint_info = gauge(
+            "stepgrpo_checkpoint_info", "What is served (always 1).", "algorithm", "base_model", "recipe"
         )
-        self._series: dict[str, list[Series]] = {}
+        self._models: dict[str, _Series] = {}
         build = Gauge("stepgrpo_build_info", "Version of the server (always 1).", ("version",), registry=registry)
         build.labels(version("stepgrpo")).set(1)
 
     def add_model(self, model: str, card: StepGrpoCard | None) -> None:
         """Make all series of a served model present, and publish what it is; no longer what had its name before."""
-        for family, labels in self._series.get(model, ()):
-            if isinstance(family, Gauge):
-                family.remove(*labels)
-        published = self._published(model, card)
-        self._series[model] = [*self._counted(model), *((gauge, labels) for gauge, labels, _ in published)]
-        for family, labels in self._series[model]:
-            family.labels(*labels)
-        for gauge, labels, value in published:
-            gauge.labels(*labels).set(value)
+        self._models[model] = _Series(
+            completion_tokens=self._completion_tokens.labels(model),
+            reasoning_tokens=self._reasoning_tokens.labels(model),
+            answer_tokens=self._answer_tokens.labels(model),
+            steps=self._steps.labels(model),
+            step_tokens=self._step_tokens.labels(model),
+            exits={reason: self._exits.labels(model, reason) for reason in EXIT_REASONS},
+            exit_step={reason: self._exit_step.labels(model, reason) for reason in EXIT_REASONS},
+            exit_position=self._exit_position.labels(model),
+            baseline_tokens={
+                source: self._baseline_tokens.labels(model, source) for source in SOURCES if source != "none"
+            },
+            actual_tokens={source: self._actual_tokens.labels(model, source) for source in SOURCES},
+            shadow_requests={outcome: self._shadow_requests.labels(model, outcome) for outcome in SHADOW_OUTCOMES},
+        )
+        for gauge in (self._checkpoint_info, self._calibrated_savings):
+            gauge.remove_by_labels({"model_name": model})
+        algorithm, base, recipe = (card.algorithm, card.base_model, card.recipe.name) if card else ("", "", "")
+        self._checkpoint_info.labels(model, algorithm, base, recipe).set(1)
+        if card is not None and card.calibration is not None:
+            ratio = card.calibration.savings_ratio
+            bounds = {"lower": ratio.ci95[0], "mean": ratio.mean, "upper": ratio.ci95[1]}
+            for bound, value in bounds.items():
+                self._calibrated_savings.labels(model, bound).set(value)
 
     def remove_model(self, model: str) -> None:
         """Take a model's series away; what still comes of it is counted nowhere."""
-        for family, labels in self._series.pop(model):
-            family.remove(*labels)
-
-    def _counted(self, model: str) -> Iterator[Series]:
-        for family in (
-            self._completion_tokens,
-            self._reasoning_tokens,
-            self._answer_tokens,
-            self._steps,
-            self._step_tokens,
-            self._exit_position,
-        ):
-            yield family, (model,)
-        for reason in EXIT_REASONS:
-            yield self._exits, (model, reason)
-            yield self._exit_step, (model, reason)
-        for source in SOURCES:
-            yield self._actual_tokens, (model, source)
-            if source != "none":
-                yield self._baseline_tokens, (model, source)
-        for outcome in SHADOW_OUTCOMES:
-            yield self._shadow_requests, (model, outcome)
-
-    def _published(self, model: str, card: StepGrpoCard | None) -> list[tuple[Gauge, tuple[str, ...], float]]:
-        algorithm, base, recipe = (card.algorithm, card.base_model, card.recipe.name) if card else ("", "", "")
-        info = (self._checkpoint_info, (model, algorithm, base, recipe), 1.0)
-        if card is None or card.calibration is None:
-            return [info]
-        ratio = card.calibration.savings_ratio
-        bounds = {"lower": ratio.ci95[0], "mean": ratio.mean, "upper": ratio.ci95[1]}
-        return [info, *((self._calibrated_savings, (model, bound), value) for bound, value in bounds.items())]
+        del self._models[model]
+        for family in self._families:
+            family.remove_by_labels({"model_name": model})
 
     def finished(self, model: str, trace: Trace, baseline: Baseline) -> None:
         """Count an answer that came to its end."""
-        if model not in self._series:
+        series = self._models.get(model)
+        if series is None:
             return
         reason = trace.exit.reason
-        self._completion_tokens.labels(model).observe(trace.completion_tokens)
-        self._reasoning_tokens.labels(model).observe(trace.exit.reasoning_tokens)
-        self._answer_tokens.labels(model).observe(trace.answer_tokens)
-        self._steps.labels(model).observe(len(trace.steps))
-        step_tokens = self._step_tokens.labels(model)
+        series.completion_tokens.observe(trace.completion_tokens)
+        series.reasoning_tokens.observe(trace.exit.reasoning_tokens)
+        series.answer_tokens.observe(trace.answer_tokens)
+        series.steps.observe(len(trace.steps))
         for step in trace.steps:
-            step_tokens.observe(step.tokens)
-        self._exits.labels(model, reason).inc()
-        self._exit_step.labels(model, reason).observe(trace.exit.step)
+            series.step_tokens.observe(step.tokens)
+        series.exits[reason].inc()
+        series.exit_step[reason].observe(trace.exit.step)
         if baseline.mean_completion_tokens:
-            self._exit_position.labels(model).observe(trace.exit.reasoning_tokens / baseline.mean_completion_tokens)
-        self._actual_tokens.labels(model, baseline.source).inc(trace.completion_tokens)
+            series.exit_position.observe(trace.exit.reasoning_tokens / baseline.mean_completion_tokens)
+        series.actual_tokens[baseline.source].inc(trace.completion_tokens)
         expected = baseline.completion_tokens(trace.completion_tokens)
         if expected is not None:
-            self._baseline_tokens.labels(model, baseline.source).inc(expected)
+            series.baseline_tokens[baseline.source].inc(expected)
 
     def compared(self, model: str, actual: int, baseline: int) -> None:
         """Count an answer that the base model has answered, too, by the completion tokens of both."""
-        if model in self._series:
-            self._actual_tokens.labels(model, "shadow").inc(actual)
-            self._baseline_tokens.labels(model, "shadow").inc(baseline)
+        if series := self._models.get(model):
+            series.actual_tokens["shadow"].inc(actual)
+            series.baseline_tokens["shadow"].inc(baseline)
 
     def shadowed(self, model: str, outcome: ShadowOutcome) -> None:
         """Count an answer that was drawn for a comparison with the base model's."""
-        if model in self._series:
-            self._shadow_requests.labels(model, outcome).inc()
+        if series := self._models.get(model):
+            series.shadow_requests[outcome].inc()
 
     def aborted(self, model: str) -> None:
         """Count a choice that did not come to its end."""
-        if model in self._series:
-            self._exits.labels(model, "abort").inc()
+        if series := self._models.get(model):
+            series.exits["abort"].inc()

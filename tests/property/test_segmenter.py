@@ -73,6 +73,19 @@ def test_whatever_the_markers_and_tags_streaming_finds_what_the_whole_text_holds
     assert [step.text for step in trace.steps] == spans
 
 
+@given(chunkings(), st.sampled_from(MARKER_SETS), st.sampled_from(TAG_PAIRS), ENDINGS, st.booleans(), st.data())
+def test_tokens_fed_together_count_as_if_fed_one_by_one(case, markers, tags, ending, inside, data):
+    _, tokens = case
+    alone, together = Segmenter(markers, tags, inside), Segmenter(markers, tags, inside)
+    for token in tokens:
+        alone.feed(token, 1)
+    while tokens:
+        size = data.draw(st.integers(1, len(tokens)))
+        together.feed_tokens(tokens[:size])
+        tokens = tokens[size:]
+    assert together.close(ending) == alone.close(ending)
+
+
 @given(chunkings(), st.booleans())
 def test_a_token_fed_whole_counts_where_it_begins_however_the_text_was_cut(case, inside):
     text, chunks = case
