@@ -85,7 +85,7 @@ def compare_methods(
 
     Args:
         recipe: of the task; its base is trained unless ``base`` names one.
-        output: folder for checkpoints, results, and the table and plots in ``report``.
+        output: folder for checkpoints, results, and the tables and plots in ``report``.
         on_stage: told of progress.
         methods: names out of :data:`GRIDS`.
         seeds: final runs of each method, measured on the test split.
@@ -125,7 +125,7 @@ def compare_methods(
     vanilla = [Run(BASE, seed, {}, "test", questions, output / "final" / BASE / str(seed)) for seed in range(seeds)]
     results = run_all(recipe, start, [*vanilla, *final], workers, on_stage("final runs"))
     report = output / "report"
-    write_comparison(report, results, token_budget=token_budget, trials=trials)
+    write_comparison(report, tuned, results, token_budget=token_budget)
     return report
 
 

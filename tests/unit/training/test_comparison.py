@@ -121,14 +121,18 @@ def test_savings_count_trial_answers_and_the_front_is_marked():
     by_name = {row.method: row for row in rows}
     assert by_name["deer"].tokens.mean == 80
     assert by_name["step-grpo"].saved.mean == pytest.approx(0.4)
-    assert math.isnan(by_name["grpo"].useful_checks)
+    assert math.isnan(by_name["grpo"].useful_checks.mean)
     assert [row.method for row in rows if row.on_front] == ["step-grpo"]
 
 
-def test_the_report_is_a_table_json_and_a_plot(tmp_path):
-    write_comparison(
-        tmp_path, [result(BASE, 0.9, 100), result("grpo", 0.95, 80, **{"reward.beta": 0.5})], token_budget=5, trials=3
-    )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.json", "comparison.md", "pareto.png"]
+def test_the_report_is_tables_json_and_plots(tmp_path):
+    tuning = [result("grpo", 0.91, 90, **{"reward.beta": beta}) for beta in (0.3, 0.5)]
+    final = [result("grpo", accuracy, 80, useful=float("nan"), **{"reward.beta": 0.5}) for accuracy in (0.94, 0.96)]
+    write_comparison(tmp_path, tuning, [result(BASE, 0.9, 100), result(BASE, 0.9, 100), *final], token_budget=5)
+    names = ["checks.png", "comparison.json", "comparison.md", "pareto.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     text = (tmp_path / "comparison.md").read_text()
-    assert "| grpo | beta 0.5 | 95.0% [95.0, 95.0] | 80.0 [80.0, 80.0] | 20.0%" in text
+    assert "| grpo | 95.0% ± 12.7 | 80.0 | 20.0% | 2.00 | 10.0% | - | 1,000 | 1.0 | yes |" in text
+    assert "| grpo | beta 0.3 | 91.0% | 90.0 |  |" in text
+    assert "| grpo | beta 0.5 | 91.0% | 90.0 | yes |" in text
+    assert len(json.loads((tmp_path / "comparison.json").read_text())["tuning"]) == 2
