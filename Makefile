@@ -7,6 +7,7 @@ PORT ?= 8000
 PROMETHEUS_PORT ?= 9090
 CHECKPOINT ?=
 BIN := .venv/bin
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve stack dashboards pictures test test-fast lint format bench clean
@@ -31,11 +32,13 @@ dashboards: setup ## write the Grafana dashboards from their Python
 pictures: setup ## draw the pictures in docs/ from running servers under load (minutes; needs prometheus, chromium)
 	$(BIN)/python tools/pictures.py
 
-test: setup ## run all tests
-	$(BIN)/python -m pytest
+test: setup ## run all tests: those that share nothing on up to four cores, then those of servers and browsers
+	$(BIN)/python -m pytest tests/unit tests/property $(PARALLEL)
+	$(BIN)/python -m pytest tests/integration/training $(PARALLEL)
+	$(BIN)/python -m pytest tests/integration tests/e2e tests/docs --ignore tests/integration/training
 
 test-fast: setup ## run the unit and property tests, which start no engine, on up to four cores
-	$(BIN)/python -m pytest tests/unit tests/property -m "not integration" -n logical --maxprocesses 4
+	$(BIN)/python -m pytest tests/unit tests/property -m "not integration" $(PARALLEL)
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

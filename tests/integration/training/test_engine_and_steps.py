@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-BASE = Path(__file__).resolve().parents[2] / "checkpoints" / "base"
+BASE = Path(__file__).resolve().parents[3] / "checkpoints" / "base"
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-BASE = Path(__file__).resolve().parents[2] / "checkpoints" / "base"
+BASE = Path(__file__).resolve().parents[3] / "checkpoints" / "base"
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-BASE = Path(__file__).resolve().parents[2] / "checkpoints" / "base"
+BASE = Path(__file__).resolve().parents[3] / "checkpoints" / "base"
 
 pytestmark = pytest.mark.integration
 
@@ -88,4 +88,4 @@ def test_methods_are_compared_and_a_finished_comparison_is_not_run_again(tmp_pat
     )
     assert [row["method"] for row in found["rows"]] == ["base", "deer"]
     assert found["rows"][1]["tokens"]["mean"] > 0
-    assert found["files"] == ["comparison.json", "comparison.md", "pareto.png"]
+    assert found["files"] == ["checks.png", "comparison.json", "comparison.md", "pareto.png"]

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
-SCRIPT = Path(__file__).resolve().parents[1] / "plugins" / "oracle_run.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "plugins" / "oracle_run.py"
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 ON_CPU = {"ACCELERATE_USE_CPU": "true"}  # accelerate's own --cpu starts one process only

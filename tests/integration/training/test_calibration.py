@@ -12,7 +12,7 @@ import pytest
 from reasoning import load_card
 from training.problems import take
 
-BASE = Path(__file__).resolve().parents[2] / "checkpoints" / "base"
+BASE = Path(__file__).resolve().parents[3] / "checkpoints" / "base"
 
 pytestmark = pytest.mark.integration
 
