@@ -4,6 +4,7 @@ import ast
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -31,13 +32,10 @@ EXTRAS = {
 LONGEST = 400
 
 
-def modules(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+MODULES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-MODULES = [path.relative_to(ROOT) for package in PACKAGES for path in modules(package)]
-
-
+@cache
 def imported(path: Path) -> set[str]:
     """Top-level names of the modules that a file imports, wherever in the file it does."""
     return {name.partition(".")[0] for name in _imports(ast.parse((ROOT / path).read_text()))}
@@ -53,7 +51,13 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 
 
 def importers(package: str, library: str) -> list[str]:
-    return [path.name for path in modules(package) if library in imported(path)]
+    return [path.name for path in MODULES if path.parts[0] == package and library in imported(path)]
+
+
+@cache
+def installed() -> dict[str, list[str]]:
+    """Distributions by the top-level names that they bring."""
+    return dict(packages_distributions())
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
@@ -81,9 +85,12 @@ def test_what_a_package_imports_is_declared(package):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [*project["dependencies"], *(line for e in EXTRAS[package] for line in project["optional-dependencies"][e])]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
-    imports = set().union(*map(imported, modules(package))) - set(sys.stdlib_module_names) - set(PACKAGES)
-    installed = packages_distributions()
-    providers = {name: {canonicalize_name(each) for each in installed.get(name, [name])} for name in imports}
+    imports = (
+        set().union(*(imported(path) for path in MODULES if path.parts[0] == package))
+        - set(sys.stdlib_module_names)
+        - set(PACKAGES)
+    )
+    providers = {name: {canonicalize_name(each) for each in installed().get(name, [name])} for name in imports}
     assert {name for name, distributions in providers.items() if not distributions & declared} == set()
 
 

@@ -13,6 +13,7 @@ RULE_TESTS = sorted(FOLDER.glob("tests/*.yml"))
 ALERTS = [
     rule for group in yaml.safe_load((FOLDER / "rules" / "alerts.yml").read_text())["groups"] for rule in group["rules"]
 ]
+ALERT_TESTS = yaml.safe_load((FOLDER / "tests" / "alerts.yml").read_text())["tests"]
 
 
 def promtool(*arguments: str | Path) -> None:
@@ -36,8 +37,7 @@ def test_the_rules_do_what_their_tests_say(path):
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
 def test_every_alert_is_provoked_in_a_rule_test(alert):
-    (tests,) = [yaml.safe_load(path.read_text()) for path in RULE_TESTS if path.stem == "alerts"]
-    fired = {case["alertname"] for test in tests["tests"] for case in test["alert_rule_test"] if case["exp_alerts"]}
+    fired = {case["alertname"] for test in ALERT_TESTS for case in test["alert_rule_test"] if case["exp_alerts"]}
     assert alert["alert"] in fired
 
 
