@@ -76,7 +76,7 @@ def methods(
     only: Annotated[str, typer.Option(help="Methods, separated by commas; all by default.")] = "",
     seeds: Annotated[int, typer.Option(help="Final runs of each method.")] = 3,
     trials: Annotated[int, typer.Option(min=1, max=3, help="Settings tried for each method.")] = 3,
-    token_budget: Annotated[int, typer.Option(help="Sampled tokens a training run.")] = 400_000,
+    token_budget: Annotated[int, typer.Option(help="Sampled tokens a training run.")] = 250_000,
     questions: Annotated[int, typer.Option(help="Held-out questions a measurement.")] = 1000,
     workers: Annotated[int, typer.Option(help="Runs at a time, each on one core.")] = 2,
     overrides: Overrides = None,

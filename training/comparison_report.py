@@ -58,15 +58,15 @@ def summarise(results: Sequence[Result]) -> list[Row]:
     names = list(dict.fromkeys(result.method for result in results))
     runs = {name: [result for result in results if result.method == name] for name in names}
 
-    def total(run: Result) -> float:
-        return run.tokens + run.probe_tokens
-
     def over_seeds(name: str, value: Callable[[Result], float]) -> Interval:
         values = [value(run) for run in runs[name]]
         return interval([value for value in values if not math.isnan(value)])
 
-    vanilla = over_seeds(BASE, total).mean
-    points = {name: (over_seeds(name, lambda run: run.accuracy).mean, over_seeds(name, total).mean) for name in names}
+    vanilla = over_seeds(BASE, lambda run: run.decoded_tokens).mean
+    points = {
+        name: (over_seeds(name, lambda run: run.accuracy).mean, over_seeds(name, lambda run: run.decoded_tokens).mean)
+        for name in names
+    }
 
     def beaten(name: str) -> bool:
         accuracy, tokens = points[name]
@@ -79,8 +79,8 @@ def summarise(results: Sequence[Result]) -> list[Row]:
             method=name,
             settings=dict(runs[name][0].settings),
             accuracy=over_seeds(name, lambda run: run.accuracy),
-            tokens=over_seeds(name, total),
-            saved=over_seeds(name, lambda run: 1 - total(run) / vanilla),
+            tokens=over_seeds(name, lambda run: run.decoded_tokens),
+            saved=over_seeds(name, lambda run: 1 - run.decoded_tokens / vanilla),
             steps=over_seeds(name, lambda run: run.steps),
             redundant_checks=over_seeds(name, lambda run: run.redundant_checks),
             useful_checks=over_seeds(name, lambda run: run.useful_checks),
@@ -164,8 +164,7 @@ def _tuning(rows: Sequence[Row], tuning: Sequence[Result]) -> list[str]:
     for trial in tuning:
         settings = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in trial.settings.items())
         mark = "yes" if trial.settings == chosen.get(trial.method) else ""
-        tokens = trial.tokens + trial.probe_tokens
-        lines.append(f"| {trial.method} | {settings} | {trial.accuracy:.1%} | {tokens:.1f} | {mark} |")
+        lines.append(f"| {trial.method} | {settings} | {trial.accuracy:.1%} | {trial.decoded_tokens:.1f} | {mark} |")
     return lines
 
 

@@ -11,6 +11,7 @@ METHODS: dict[str, Method] = {
     "grpo-lambda": grpo_lambda.METHOD,
     "soft-overlong": soft_overlong.METHOD,
     "s-grpo": s_grpo.METHOD,
+    "s-grpo-bare-close": s_grpo.WITH_BARE_CLOSE,
     "deer": deer.METHOD,
     "deer-sft": deer.DISTILLED,
     "step-grpo": step_grpo.METHOD,

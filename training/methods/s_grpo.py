@@ -6,6 +6,7 @@ over the tokens of the thought, and a completion's loss covers all of it, the sh
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from functools import partial
 
 from training.methods.interface import PolicyGradient, Scored
 from training.paths import cut_at, joined, plain_text
@@ -14,6 +15,8 @@ from training.rollout import Rollout, RolloutContext, plain
 from training.sampler import Completion, Request, finished
 
 INDUCER = "\nTime is limited, stop thinking and start answering.\n{end}\n\n"
+BARE_CLOSE = "\n{end}\n\n"
+"""Without the sentence, for a tokenizer that takes it to pieces: in a short thought it would be most of the loss."""
 
 
 def rewards(batch: Sequence[Scored], settings: RewardSettings) -> list[float]:
@@ -26,10 +29,10 @@ def rewards(batch: Sequence[Scored], settings: RewardSettings) -> list[float]:
     return values
 
 
-def serial_rollouts(context: RolloutContext, prompts: Sequence[list[int]]) -> list[Rollout]:
+def serial_rollouts(context: RolloutContext, prompts: Sequence[list[int]], inducer: str = INDUCER) -> list[Rollout]:
     """Per group one whole trajectory and exits at random positions of its thought, from early to late, it last.
 
-    The exits of a trajectory are queued the moment it ends.
+    The exits of a trajectory are queued the moment it ends. ``inducer`` closes their thoughts.
     """
     groups = prompts[:: context.group_size]
     whole: dict[str, int] = {}
@@ -43,7 +46,7 @@ def serial_rollouts(context: RolloutContext, prompts: Sequence[list[int]]) -> li
         if request_id in whole:
             group = whole[request_id]
             found[group][-1] = plain(context.tokenizer, completion)
-            paths[group] = _exits(context, completion)
+            paths[group] = _exits(context, completion, inducer.format(end=context.config.think[1]))
             for position, (path, _) in enumerate(paths[group]):
                 room = max(1, context.config.total_tokens - len(path))
                 request = Request(groups[group] + path, room, context.sampling)
@@ -54,10 +57,9 @@ def serial_rollouts(context: RolloutContext, prompts: Sequence[list[int]]) -> li
     return [rollout for group in found for rollout in group if rollout is not None]
 
 
-def _exits(context: RolloutContext, completion: Completion) -> list[tuple[list[int], int]]:
+def _exits(context: RolloutContext, completion: Completion, inducer: str) -> list[tuple[list[int], int]]:
     """Paths that end in the inducer, and how many tokens of the trajectory each keeps."""
     tokens = list(completion.tokens[:-1] if completion.finish == "eos" else completion.tokens)
-    inducer = INDUCER.format(end=context.config.think[1])
     thought = _thought_length(context, tokens, len(inducer.encode()))
     positions = sorted(context.rng.randint(1, thought) for _ in range(context.group_size - 1))
     return [joined(context.tokenizer, tokens[:position], inducer) for position in positions]
@@ -77,3 +79,4 @@ def _truncated(context: RolloutContext, path: list[int], kept: int, completion: 
 
 
 METHOD = PolicyGradient(serial_rollouts, rewards, scale_advantages=False)
+WITH_BARE_CLOSE = PolicyGradient(partial(serial_rollouts, inducer=BARE_CLOSE), rewards, scale_advantages=False)

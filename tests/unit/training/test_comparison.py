@@ -20,7 +20,8 @@ def result(method, accuracy, tokens, *, seed=0, probe_tokens=0.0, useful=0.5, **
 
 
 def test_every_method_is_tried_as_often_with_settings_that_a_recipe_has():
-    assert set(GRIDS) == set(METHODS)
+    variants = {settings["method"] for trials in GRIDS.values() for settings in trials if "method" in settings}
+    assert set(GRIDS) | variants == set(METHODS)
     assert {len(trials) for trials in GRIDS.values()} == {3}
     recipe = load_recipe("quickstart")
     for trials in GRIDS.values():
@@ -28,17 +29,19 @@ def test_every_method_is_tried_as_often_with_settings_that_a_recipe_has():
 
 
 def test_the_shortest_of_the_accurate_trials_is_chosen():
-    trials = [result("grpo", 0.95, 90), result("grpo", 0.943, 60), result("grpo", 0.93, 10)]
-    assert choose(trials) is trials[1]
+    longer = result("grpo", 0.95, 50, probe_tokens=30)
+    trials = [result("grpo", 0.95, 90), longer, result("grpo", 0.943, 60), result("grpo", 0.93, 10)]
+    assert choose(trials) is trials[2]
 
 
-def test_a_finished_run_is_read_and_not_made_again(tmp_path):
-    run = Run("grpo", 0, {}, "test", 10, tmp_path)
-    found = result("grpo", 0.9, 50, useful=float("nan"))
+def test_a_finished_run_is_read_and_not_made_again_but_with_other_settings(tmp_path):
+    found = result("grpo", 0.9, 50, useful=float("nan"), **{"reward.beta": 0.5})
     (tmp_path / "result.json").write_text(json.dumps({name: getattr(found, name) for name in found.__slots__}))
-    again = carry_out(load_recipe("quickstart"), tmp_path, run)
+    again = carry_out(load_recipe("quickstart"), tmp_path, Run("grpo", 0, {"reward.beta": 0.5}, "test", 10, tmp_path))
     assert again.accuracy == 0.9
     assert math.isnan(again.useful_checks)
+    with pytest.raises(Exception, match="safetensors|config"):
+        carry_out(load_recipe("quickstart"), tmp_path, Run("grpo", 0, {"reward.beta": 0.7}, "test", 10, tmp_path))
 
 
 @pytest.fixture
