@@ -58,6 +58,8 @@ def _compiled(markers: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _guarded(marker: str) -> str:
-    before = rf"(?<!{LETTER.pattern})" if LETTER.match(marker[0]) else ""
+    """The marker first and its guards behind it, so that the search looks for its first character and nothing else."""
+    word = re.escape(marker)
+    before = rf"(?<!{LETTER.pattern}{word})" if LETTER.match(marker[0]) else ""
     after = rf"(?!{LETTER.pattern})" if LETTER.match(marker[-1]) else ""
-    return before + re.escape(marker) + after
+    return word + before + after

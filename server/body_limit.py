@@ -19,8 +19,12 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
+        length = int(announced) if (announced := headers.get("content-length", "")).isdecimal() else None
+        if length is not None and length <= self._max_bytes and "transfer-encoding" not in headers:
+            await self._app(scope, receive, send)  # HTTP holds it to its length
+            return
         client = Departure(send)
-        length = Headers(scope=scope).get("content-length", "")
         received = 0
 
         async def counted() -> Message:
@@ -29,7 +33,7 @@ class BodyLimit:
             received += len(message.get("body", b""))
             return client.leave() if received > self._max_bytes else message
 
-        if length.isdecimal() and int(length) > self._max_bytes:
+        if length is not None and length > self._max_bytes:
             client.leave()
         else:
             await client.run(self._app, scope, counted)

@@ -67,6 +67,7 @@ class InvalidExitControlError(Exception):
 
 
 FIELDS: Final = tuple(ExitControl.model_fields)
+NO_CONTROL: Final = ExitControl()
 
 
 def exit_control_of(body: Mapping[str, Any]) -> ExitControl:
@@ -75,8 +76,11 @@ def exit_control_of(body: Mapping[str, Any]) -> ExitControl:
     Raises:
         InvalidExitControlError: naming the first field that does not fit.
     """
+    asked = {name: body[name] for name in FIELDS if name in body}
+    if not asked:
+        return NO_CONTROL
     try:
-        return ExitControl.model_validate({name: body[name] for name in FIELDS if name in body})
+        return ExitControl.model_validate(asked)
     except ValidationError as error:
         first = error.errors()[0]
         param = ".".join(map(str, first["loc"]))
@@ -93,8 +97,8 @@ class ExitLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    default: ExitControl = ExitControl()
-    cap: ExitControl = ExitControl()
+    default: ExitControl = NO_CONTROL
+    cap: ExitControl = NO_CONTROL
 
     @classmethod
     def of(cls, settings: ServerSettings) -> Self:
@@ -119,6 +123,8 @@ class ExitLimits(BaseModel):
 
     def effective(self, asked: ExitControl) -> ExitControl:
         """What a request gets: its own word or else the default, within the cap."""
+        if self.default == self.cap == NO_CONTROL:
+            return asked
         steps, budget, early = (
             [getattr(source, name) for source in (asked, self.default, self.cap)] for name in FIELDS
         )
@@ -144,5 +150,5 @@ def _within(asked: Number | None, default: Number | None, cap: Number | None) ->
     return min((value for value in (wanted, cap) if value is not None), default=None)
 
 
-asked_exit_control: ContextVar[ExitControl] = ContextVar("stepgrpo_exit_control", default=ExitControl())  # noqa: B039
+asked_exit_control: ContextVar[ExitControl] = ContextVar("stepgrpo_exit_control", default=NO_CONTROL)
 """What the request that is being answered asked for."""

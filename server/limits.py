@@ -131,9 +131,10 @@ class KeyLimits:
         exchange = current_exchange()
         if exchange is not None:
             exchange.budget = bucket
+        limited = most is not None or bucket is not None
         account.running += 1
         try:
-            await self._app(scope, receive, send_with_limits)
+            await self._app(scope, receive, send_with_limits if limited else send)
         finally:
             account.running -= 1
 

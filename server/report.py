@@ -99,7 +99,7 @@ class ResponseReports:
     @property
     def last(self) -> EfficiencyReport | None:
         """The report that came in last; None before the first."""
-        return next(reversed(self._reports.values()), None)
+        return next(reversed(self._reports.values())) if self._reports else None
 
     @property
     def reasoning_tokens(self) -> int | None:

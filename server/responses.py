@@ -121,10 +121,12 @@ def _report_response(response: Any, reports: ResponseReports) -> None:
 async def _reported_stream(stream: AsyncGenerator[str, None], reports: ResponseReports) -> AsyncGenerator[str, None]:
     try:
         async for event in stream:
-            if '"finish_reason":"' in event or ('"choices":[]' in event and '"usage":{' in event):
-                yield _reported_event(event, reports)
-            elif event.startswith('data: {"error"'):
+            if event.startswith('data: {"error"'):
                 yield _error_event(event)
+            elif reports.last is not None and (
+                '"finish_reason":"' in event or ('"choices":[]' in event and '"usage":{' in event)
+            ):
+                yield _reported_event(event, reports)
             else:
                 yield event
     finally:

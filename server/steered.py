@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from reasoning import ExitPolicy, ExitPolicyConfig
-from server.exit_control import ExitControl, ExitLimits, asked_exit_control
+from server.exit_control import NO_CONTROL, ExitControl, ExitLimits, asked_exit_control
 from server.models import Adapter, ServedModel
 from server.opening import PromptText, opening_of
 from server.path import Path, Token, Tokenizer
@@ -114,7 +114,7 @@ class SteeredEngine:
         Raises:
             Exception: the refusal.
         """
-        capped = self._limits.cap != ExitControl()
+        capped = self._limits.cap != NO_CONTROL
         if capped or asked_exit_control.get().paused:
             raise self._refused("use_beam_search", capped)
 

@@ -226,12 +226,17 @@ class VllmText:
         self._tokenizer = tokenizer
         self._backend = getattr(tokenizer, "_tokenizer", None)
         added = {token: str(text) for token, text in getattr(tokenizer, "added_tokens_decoder", {}).items()}
+        self._added = {text: token for token, text in added.items()}
         template = str(getattr(tokenizer, "chat_template", ""))
         tags = {token for token, text in added.items() if text in think}
         self._special = frozenset(getattr(tokenizer, "all_special_ids", ())) - tags
         bytewise = type(getattr(self._backend, "decoder", None)).__name__ == "ByteLevel"
         self._known: dict[int, str] | None = {} if bytewise else None
         self.landmarks = self._special | {token for token, text in added.items() if text in template} - tags
+
+    def token(self, text: str) -> int | None:
+        """The added token that stands for this text; in a prompt it is never spelled in others."""
+        return self._added.get(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of a token sequence, special tokens included."""

@@ -26,6 +26,9 @@ class Pieces:
 
     landmarks = frozenset[int]()
 
+    def token(self, text):
+        return LONG.index(text) if text in TAGS else None
+
     def encode(self, text):
         tokens = []
         while text:

@@ -19,7 +19,8 @@ MARKERS = ("Wait", "Alternatively")
 THINK = ("<think>", "</think>")
 END = "<|im_end|>"
 ADDED = ("<|im_start|>", END, *THINK)
-PIECE = re.compile("|".join(map(re.escape, ADDED)) + r"| ?\w+|\n+| ?[^\w\s]| ")
+WHOLE = "|".join(map(re.escape, ADDED))
+PIECE = re.compile(rf"{WHOLE}| ?\w+|\n+|(?: (?!{WHOLE}))?[^\w\s]| ")
 
 
 class Words:
@@ -28,6 +29,9 @@ class Words:
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
         self.landmarks = frozenset({self._id("<|im_start|>"), self._id(END)})
+
+    def token(self, text: str) -> int | None:
+        return self._id(text) if text in ADDED else None
 
     def encode(self, text: str) -> list[int]:
         pieces = PIECE.findall(text)

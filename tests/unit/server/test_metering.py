@@ -206,6 +206,7 @@ async def test_a_tokenizer_that_cannot_stream_is_read_by_the_engines_text(bench)
     assert report.tokens.completion == len(bench.words.encode(text)) + 2 * BATCH
 
 
+@pytest.mark.parametrize("added", [True, False], ids=["tags are tokens", "tags are text"])
 @pytest.mark.parametrize(
     ("prompt", "inside"),
     [
@@ -220,8 +221,12 @@ async def test_a_tokenizer_that_cannot_stream_is_read_by_the_engines_text(bench)
         ("", False),
     ],
 )
-async def test_whether_the_prompt_left_the_block_open(bench, prompt, inside):
-    assert opening_of(bench.words.encode(prompt), bench.words, ("<think>", "</think>")).inside is inside
+async def test_whether_the_prompt_left_the_block_open(bench, prompt, inside, added):
+    if not added:
+        bench.words.token = lambda text: None
+    opening = opening_of(bench.words.encode(prompt), bench.words, ("<think>", "</think>"))
+    assert opening.inside is inside
+    assert opening.tokens == (len(bench.words.encode(prompt.rpartition("<think>")[2])) if inside else 0)
     await bench.run(bench.output((0, "a.\nWait, b." + END, "stop"), prompt=prompt))
     assert bench.exits() == ({"eos": 1} if inside else {"none": 1})
 

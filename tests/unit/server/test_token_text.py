@@ -79,5 +79,10 @@ def test_landmarks_are_the_special_tokens_and_those_of_the_chat_template(text):
     assert VllmText(text, THINK).landmarks == frozenset(text.encode("<|im_end|><|user|>"))
 
 
+def test_added_tokens_stand_for_their_text_alone(text):
+    assert [VllmText(text, THINK).token("<think>")] == text.encode("<think>")
+    assert VllmText(text, THINK).token("still") is None
+
+
 def test_a_tokenizer_of_another_kind_has_no_stream():
     assert VllmText(SimpleNamespace(), THINK).stream(skip_special=True) is None
