@@ -25,22 +25,32 @@ class Engine(Protocol):
         """Requests that run or wait."""
 
 
+def asks_for_work(scope: Scope) -> bool:
+    """Whether a request may cost the engine anything; one that cancels another is welcome at all times."""
+    return bool(scope["type"] == "http" and scope["method"] == "POST" and not scope["path"].endswith("/cancel"))
+
+
 class Admission:
-    """Middleware that refuses POST requests: 503 while the engine drains or is dead, 429 while its queue is full."""
+    """Middleware that refuses work: 503 while the engine drains or is dead, 429 while its queue is full."""
 
     def __init__(self, app: ASGIApp, engine: Engine, max_queue: int) -> None:
         self._app = app
         self._engine = engine
         self._max_queue = max_queue
+        self._passing = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let requests pass that the engine can take on."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if not asks_for_work(scope):
             await self._app(scope, receive, send)
         elif (refused := self._refused()) is not None:
             await _refuse(*refused, scope, receive, send)
         else:
-            await self._pass_on(scope, receive, send)
+            self._passing += 1
+            try:
+                await self._pass_on(scope, receive, send)
+            finally:
+                self._passing -= 1
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass; one that the shutdown overtakes on its way to the engine is refused, too."""
@@ -70,7 +80,8 @@ class Admission:
             return 503, DRAINING
         if self._engine.errored:
             return 503, "The engine has died and the server is ending. Ask another instance, or again later."
-        if self._engine.get_num_unfinished_requests() >= self._max_queue:
+        # What was let in reaches the engine only when its body has been read and its prompt put into tokens.
+        if max(self._passing, self._engine.get_num_unfinished_requests()) >= self._max_queue:
             return 429, f"The server is busy: {self._max_queue} requests are running or waiting. Ask again later."
         return None
 

@@ -45,7 +45,8 @@ class Authentication:
 
 def _presented(headers: Headers) -> str:
     scheme, _, key = headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    presented = key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    return presented.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def _introduce(scope: Scope, key: ApiKey) -> None:

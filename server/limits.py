@@ -12,6 +12,7 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.admission import asks_for_work
 from server.authentication import KEY
 from server.exchange import ANONYMOUS, current_exchange
 from server.keys import ApiKey
@@ -78,8 +79,8 @@ class _Account:
 class KeyLimits:
     """Middleware that holds every key to its limits; without keys, all clients share one account.
 
-    Only POST requests count. Their answers carry OpenAI's ``x-ratelimit-*`` headers; as ``requests`` they count those
-    in flight.
+    Only requests for work count. Their answers carry OpenAI's ``x-ratelimit-*`` headers; as ``requests`` they count
+    those in flight.
 
     Args:
         app: what is protected.
@@ -103,7 +104,7 @@ class KeyLimits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse with 429 what is beyond a limit."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if not asks_for_work(scope):
             await self._app(scope, receive, send)
             return
         key: ApiKey | None = scope.get(KEY)

@@ -15,7 +15,7 @@ from server.checkpoint import ServedCheckpoint, load_checkpoint
 from server.exit_control import ExitLimits
 from server.routes import efficiency_routes
 from server.settings import FILE_VARIABLE, load_settings
-from server.vllm_compat import hand_over
+from server.vllm_compat import hand_over, loaded_adapters
 
 
 class StepGrpoPlugin:
@@ -44,6 +44,8 @@ class StepGrpoPlugin:
         ours = metered_engine(engine_client, name, _checkpoint(args.model), ExitLimits.of(settings))
         hand_over(state, engine_client, ours)
         report_in_responses(state, ours)
+        for adapter in loaded_adapters(state):
+            ours.meter.load(adapter)
         self._app.include_router(efficiency_routes(ours.meter, ours))
 
 

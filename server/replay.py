@@ -62,6 +62,7 @@ class BaseModel:
         root = url.rstrip("/").removesuffix("/v1")
         self._http = httpx.AsyncClient(base_url=root, headers=headers, timeout=timeout)
         self._model = model
+        self._found: str | None = None
 
     async def completion_tokens(self, path: str, request: Mapping[str, Any]) -> int:
         """Tokens of its answer to a request.
@@ -71,8 +72,10 @@ class BaseModel:
             KeyError, TypeError, ValueError: what it answered is not OpenAI's.
         """
         if self._model is None:
-            self._model = str((await self._get("/v1/models"))["data"][0]["id"])
-        answer = await self._http.post(path, json={**request, "model": self._model})
+            self._found = self._found or str((await self._get("/v1/models"))["data"][0]["id"])
+        answer = await self._http.post(path, json={**request, "model": self._model or self._found})
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            self._found = None  # it may serve another by now
         return int(answer.raise_for_status().json()["usage"]["completion_tokens"])
 
     async def close(self) -> None:

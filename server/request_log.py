@@ -33,6 +33,13 @@ class RequestLog:
             return
         began = time.perf_counter()
         status: int | None = None
+        left = False
+
+        async def receive_noting() -> Message:
+            nonlocal left
+            message = await receive()
+            left = left or (message["type"] == "http.disconnect" and status is None)
+            return message
 
         def send_noting(message: Message) -> Awaitable[None]:
             nonlocal status
@@ -41,9 +48,9 @@ class RequestLog:
             return send(message)
 
         try:
-            await self._app(scope, receive, send_noting)
+            await self._app(scope, receive_noting, send_noting)
         finally:
-            self._log(scope, status, time.perf_counter() - began)
+            self._log(scope, None if left else status, time.perf_counter() - began)
 
     def _log(self, scope: Scope, status: int | None, seconds: float) -> None:
         line = {"method": scope["method"], "path": scope["path"], "status": status, "seconds": round(seconds, 4)}

@@ -22,7 +22,7 @@ def efficiency_routes(meter: Meter, engine: MeteredEngine) -> APIRouter:
     router = APIRouter(tags=["stepgrpo"])
 
     @router.get("/v1/efficiency")
-    async def efficiency(
+    def efficiency(  # not async: adding up the latest answers takes milliseconds, which streams must not wait for
         window: Annotated[
             float | None, Query(gt=0, description="Only the last so many seconds; else since the server started.")
         ] = None,

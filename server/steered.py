@@ -253,7 +253,13 @@ async def _merged(streams: Sequence[AsyncGenerator[Any, None]]) -> AsyncGenerato
 
     tasks = [asyncio.create_task(pump(stream)) for stream in streams]
     everything = asyncio.gather(*tasks)
-    everything.add_done_callback(lambda _: queue.put_nowait(None))
+
+    def ended(all_pumps: "asyncio.Future[Any]") -> None:
+        if not all_pumps.cancelled():
+            all_pumps.exception()  # where the client has left, nobody else asks for it, which asyncio would log
+        queue.put_nowait(None)
+
+    everything.add_done_callback(ended)
     try:
         while (item := await queue.get()) is not None:
             yield item

@@ -155,6 +155,11 @@ def hand_over(state: Any, engine: Any, ours: Any) -> None:
             part.engine_client = ours
 
 
+def loaded_adapters(state: Any) -> list[Any]:
+    """The adapters that the options named, which vLLM loads before it calls its plug-ins."""
+    return list(state.openai_serving_models.lora_requests.values())
+
+
 def wrap_handlers(
     state: Any,
     *,

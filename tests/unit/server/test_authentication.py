@@ -61,6 +61,15 @@ async def test_a_key_opens_them_and_names_the_client(client, headers):
     assert (answer.status_code, answer.text) == (200, "option-1")
 
 
+async def test_a_key_may_hold_any_character():
+    app = Authentication(PlainTextResponse("in"), Keyring(None, ["schlüssel"]))
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+    for sent, status in (("schlüssel", 200), ("schlussel", 401), ("schl\xfcssel".encode("latin-1"), 401)):
+        raw = sent if isinstance(sent, bytes) else sent.encode()
+        answer = await client.get("/v1/models", headers={b"authorization": b"Bearer " + raw})
+        assert answer.status_code == status
+
+
 def test_a_websocket_without_a_key_is_closed(app):
     with pytest.raises(WebSocketDisconnect) as closed, TestClient(app).websocket_connect("/v1/realtime"):
         pass

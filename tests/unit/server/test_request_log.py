@@ -75,5 +75,21 @@ async def test_a_refusal_or_an_error(ask, path, status, client):
     assert "model" not in line
 
 
+async def test_a_client_that_leaves_before_its_answer_begins_has_no_status(caplog):
+    caplog.set_level(logging.INFO, "server.request_log")
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    async def sent(message): ...
+
+    async def app(scope, receive, send):
+        await receive()
+        await JSONResponse(None)(scope, receive, send)  # as vLLM's handlers do
+
+    await RequestLog(app)({"type": "http", "method": "POST", "path": "/v1/completions"}, gone, sent)
+    assert [record.status for record in caplog.records] == [None]
+
+
 async def test_probes_are_not_logged(ask):
     assert await ask("/metrics") == []

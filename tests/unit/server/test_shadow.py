@@ -125,6 +125,20 @@ async def test_the_base_model_has_a_key_and_a_name_of_its_own(bench, base):
     await house.shadow.close()
 
 
+async def test_a_base_model_that_is_served_under_another_name_by_now(house, base):
+    await house.ask()
+    await house.settled()
+    base.models, base.refusal = ["another"], (404, {"error": {"message": "no such model"}}, {})
+    await house.ask()
+    await house.settled()
+    base.refusal = (200, {"usage": {"completion_tokens": 40}}, {})
+    await house.ask()
+    await house.settled()
+    base.models = ["base"]
+    assert [asked["model"] for _, asked in base.asked] == ["base", "base", "another"]
+    assert house.outcomes() == {"compared": 2, "failed": 1}
+
+
 async def test_nobody_waits_for_the_base_model(bench):
     house = House(bench, WaitingBase())
     async with asyncio.timeout(5):

@@ -1,6 +1,7 @@
 """Exit control over a fake model: what the client gets, and what the engine is asked for."""
 
 import asyncio
+import gc
 from math import log
 from types import SimpleNamespace
 
@@ -336,6 +337,17 @@ async def test_a_client_that_leaves_stops_the_engine(ask):
             await anext(outputs)
         await outputs.aclose()
         assert asking.story.running == 0
+
+
+async def test_a_client_that_leaves_is_no_error_in_the_log(ask, caplog):
+    asking = ask(STEPS)
+    outputs = asking.generate(sampling(n=3))
+    while asking.story.running < 3:
+        await anext(outputs)
+    await outputs.aclose()
+    del outputs, asking
+    gc.collect()
+    assert caplog.messages == []
 
 
 async def test_an_engine_that_fails_fails_the_request(ask):
