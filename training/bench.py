@@ -74,11 +74,11 @@ def methods(
     base: Annotated[Path | None, typer.Option(help="Checkpoint to start from; trained if none.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for all runs; finished ones are kept.")] = Path("runs/methods"),
     only: Annotated[str, typer.Option(help="Methods, separated by commas; all by default.")] = "",
-    seeds: Annotated[int, typer.Option(help="Final runs of each method.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Final runs of each method.")] = 3,
     trials: Annotated[int, typer.Option(min=1, max=3, help="Settings tried for each method.")] = 3,
-    token_budget: Annotated[int, typer.Option(help="Sampled tokens a training run.")] = 250_000,
-    questions: Annotated[int, typer.Option(help="Held-out questions a measurement.")] = 1000,
-    workers: Annotated[int, typer.Option(help="Runs at a time, each on one core.")] = 2,
+    token_budget: Annotated[int, typer.Option(min=1, help="Sampled tokens a training run.")] = 250_000,
+    questions: Annotated[int, typer.Option(min=1, help="Held-out questions a measurement.")] = 1000,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, each on one core.")] = 2,
     overrides: Overrides = None,
 ) -> None:
     """Train, tune and measure all methods from the same base on the same budget of sampled tokens.

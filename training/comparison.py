@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from training.data import check_held_out
 from training.errors import TrainingError
 from training.problems import Split
 from training.progress import StageCallback
@@ -114,11 +115,13 @@ def compare_methods(
         The report's folder.
 
     Raises:
+        DataError: the recipe's data have no held-out questions.
         TrainingError: ``output`` holds results of another recipe, base, budget or number of questions.
     """
     from training.comparison_report import write_comparison
     from training.pipeline import prepare_base
 
+    check_held_out(recipe.data)
     start = prepare_base(recipe, output / BASE, on_stage) if base is None else base
     recipe = recipe.overridden({"grpo.token_budget": token_budget, "grpo.steps": MOST_STEPS})
     _check_settings(output / "settings.json", recipe=recipe.digest, base=_fingerprint(start), questions=str(questions))
@@ -159,8 +162,11 @@ def _check_settings(path: Path, **settings: str) -> None:
 
 def _fingerprint(folder: Path) -> str:
     """Hash of a checkpoint's weights."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise TrainingError(f"{folder} holds no weights (*.safetensors)")
     weights = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in files:
         weights.update(path.read_bytes())
     return weights.hexdigest()
 

@@ -103,6 +103,16 @@ def file_questions(settings: DataSettings, path: str) -> list[Question]:
     return [Question(row.question + settings.suffix, row.answer) for row in rows]
 
 
+def check_held_out(settings: DataSettings) -> None:
+    """Refuse data without held-out questions of their own.
+
+    Raises:
+        DataError: anything but the generated word problems.
+    """
+    if settings.name != GENERATED:
+        raise DataError(f"{settings.name} has no held-out questions here: train, then measure with `stepgrpo eval`")
+
+
 def _source(settings: DataSettings, seed: int) -> Iterator[Question]:
     if settings.name == GENERATED:
         return (Question(row.question, row.answer) for row in problems("train", seed))

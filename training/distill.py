@@ -42,8 +42,10 @@ def train_distilled(
     The number of samples is that of the recipe's ``grpo`` section: steps, prompts, group size, token budget.
 
     Raises:
-        TrainingError: no sampled completion was right.
+        TrainingError: no sampled completion was right, the loss is no number, or the recipe wants adapters.
     """
+    if recipe.lora is not None:
+        raise TrainingError("distillation trains all weights: leave lora out")
     tokenizer = AutoTokenizer.from_pretrained(base)
     engine = open_engine(recipe, base, seed=recipe.seed)
     try:
@@ -52,7 +54,9 @@ def train_distilled(
     finally:
         engine.close()
     if not harvest.examples:
-        raise TrainingError("no sampled completion was right: sample more (grpo.steps) or take another base")
+        raise TrainingError(
+            "no sampled completion was right: sample more (grpo.steps, grpo.token_budget) or take another base"
+        )
     settings = recipe.distill
     device = "cuda" if torch.cuda.is_available() else "cpu"
     computed, stored = getattr(torch, recipe.model.dtype), torch.float32  # small steps vanish in 16-bit weights
@@ -67,6 +71,8 @@ def train_distilled(
             tokens, labels = collate(batch, tokenizer.pad_token_id)
             with torch.autocast(device, computed, enabled=computed != stored):
                 loss = next_token_loss(model, tokens.to(device), labels.to(device))
+            if not loss.isfinite():
+                raise TrainingError(f"loss is {loss.item()} at step {step}: lower distill.learning_rate")
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for schedule in optimizer.param_groups:

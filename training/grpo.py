@@ -131,8 +131,10 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         loss: torch.Tensor = super()._compute_loss(model, inputs)
-        old, forced, logps = inputs.get("old_per_token_logps"), inputs["forced"], self._latest_logps
-        if old is not None and logps is not None and forced.any():
+        old, logps = inputs.get("old_per_token_logps"), self._latest_logps
+        forced = inputs["forced"] * (inputs["tool_mask"] > 0)
+        first_update = self._step % self.args.steps_per_generation < self.args.gradient_accumulation_steps
+        if old is not None and logps is not None and not first_update and forced.any():
             ratio, gain = (logps - old).exp(), inputs["advantages"][:, None]
             clipped = (ratio > 1 + self.epsilon_high) & (gain > 0) | (ratio < 1 - self.epsilon_low) & (gain < 0)
             share = (clipped * forced).sum() / forced.sum()

@@ -7,6 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from training.bench_figures import Figure, figure_table
+from training.data import check_held_out
+from training.errors import TrainingError
 from training.evaluation import Measured, measure
 from training.json_text import json_text
 from training.methods import PolicyGradient, load_method
@@ -85,7 +87,15 @@ class PruningBench:
 def bench_pruning(
     recipe: Recipe, base: Path, output: Path, on_stage: StageCallback, *, steps: int, questions: int, seeds: int
 ) -> PruningBench:
-    """Train from ``base`` with and without pruning and measure both; writes ``pruning.json`` and ``pruning.md``."""
+    """Train from ``base`` with and without pruning and measure both; writes ``pruning.json`` and ``pruning.md``.
+
+    Raises:
+        DataError: the recipe's data have no held-out questions.
+        TrainingError: the recipe's method has no completions to prune.
+    """
+    check_held_out(recipe.data)
+    if not isinstance(load_method(recipe.method), PolicyGradient):
+        raise TrainingError(f"{recipe.method} has no groups of completions that could be pruned: take another --method")
     short = recipe.overridden({"grpo.steps": steps, "grpo.token_budget": None, "grpo.save_every": 0})
     asked = take("test", recipe.seed, questions)
     whole = _side(WHOLE, short.overridden({"pruning": None}), base, asked, output, on_stage, seeds)

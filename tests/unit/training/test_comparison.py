@@ -10,6 +10,7 @@ import pytest
 
 from training.comparison import BASE, GRIDS, Result, Run, carry_out, choose, compare_methods
 from training.comparison_report import interval, summarise, write_comparison
+from training.data import DataError
 from training.errors import TrainingError
 from training.methods import METHODS
 from training.recipe import load_recipe
@@ -75,6 +76,17 @@ def test_results_of_other_settings_are_refused(measured, tmp_path):
         measured("grpo.learning_rate=0.1")
     (tmp_path / "weights.safetensors").write_bytes(b"others")
     with pytest.raises(TrainingError, match=r"another base: give an --output"):
+        measured()
+
+
+def test_data_without_held_out_questions_are_refused(measured):
+    with pytest.raises(DataError, match="gsm8k has no held-out questions"):
+        measured("data.name=gsm8k")
+
+
+def test_a_base_without_weights_is_refused(measured, tmp_path):
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(TrainingError, match="holds no weights"):
         measured()
 
 
