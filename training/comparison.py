@@ -91,7 +91,8 @@ def compare_methods(
     methods: Sequence[str] = tuple(GRIDS),
     seeds: int = 3,
     trials: int = 3,
-    token_budget: int = 250_000,
+    token_budget: int = 400_000,
+    trial_budget: int = 125_000,
     questions: int = 1000,
     workers: int = 2,
     base: Path | None = None,
@@ -104,9 +105,9 @@ def compare_methods(
         on_stage: told of progress.
         methods: names out of :data:`GRIDS`.
         seeds: final runs of each method, measured on the test split.
-        trials: settings tried for each method on the calibration split, with a seed of their own, half the budget and
-            half the questions.
-        token_budget: sampled tokens a training run, those of trial answers included.
+        trials: settings tried for each method on half as many questions of the calibration split, with another seed.
+        token_budget: sampled tokens of a final training run, those of trial answers included.
+        trial_budget: likewise of a trial.
         questions: held-out questions a measurement.
         workers: runs at a time, each on one thread.
         base: checkpoint to start from.
@@ -124,8 +125,16 @@ def compare_methods(
     check_held_out(recipe.data)
     start = prepare_base(recipe, output / BASE, on_stage) if base is None else base
     recipe = recipe.overridden({"grpo.token_budget": token_budget, "grpo.steps": MOST_STEPS})
-    _check_settings(output / "settings.json", recipe=recipe.digest, base=_fingerprint(start), questions=str(questions))
-    shorter = recipe.overridden({"grpo.token_budget": max(1, token_budget // 2)})
+    shorter = recipe.overridden({"grpo.token_budget": trial_budget})
+    _check_settings(
+        output / "settings.json",
+        {
+            "recipe": recipe.digest,
+            "recipe of trials": shorter.digest,
+            "base": _fingerprint(start),
+            "questions": str(questions),
+        },
+    )
     fewer = max(1, questions // 2)
     tuning = [
         Run(method, TUNING_SEED, settings, "calibration", fewer, output / "tuning" / method / str(index))
@@ -142,15 +151,15 @@ def compare_methods(
     vanilla = [Run(BASE, seed, {}, "test", questions, output / "final" / BASE / str(seed)) for seed in range(seeds)]
     results = run_all(recipe, start, [*vanilla, *final], workers, on_stage("final runs"))
     report = output / "report"
-    write_comparison(report, tuned, results, token_budget=token_budget)
+    write_comparison(report, tuned, results, token_budget=token_budget, trial_budget=trial_budget)
     return report
 
 
-def _check_settings(path: Path, **settings: str) -> None:
+def _check_settings(path: Path, settings: Mapping[str, str]) -> None:
     """Results of other settings are never taken for those of these."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings, indent=2) + "\n")
+        path.write_text(json.dumps(dict(settings), indent=2) + "\n")
         return
     found = json.loads(path.read_text())
     if other := [name for name, value in settings.items() if found.get(name) != value]:

@@ -88,7 +88,9 @@ def summarise(results: Sequence[Result]) -> list[Row]:
     ]
 
 
-def write_comparison(folder: Path, tuning: Sequence[Result], results: Sequence[Result], *, token_budget: int) -> None:
+def write_comparison(
+    folder: Path, tuning: Sequence[Result], results: Sequence[Result], *, token_budget: int, trial_budget: int
+) -> None:
     """Write ``comparison.json``, ``comparison.md``, ``pareto.png`` and ``checks.png``.
 
     Args:
@@ -96,6 +98,7 @@ def write_comparison(folder: Path, tuning: Sequence[Result], results: Sequence[R
         tuning: the trials.
         results: the final runs, each method with the settings of one of its trials.
         token_budget: sampled tokens of a final run.
+        trial_budget: likewise of a trial.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = summarise(results)
@@ -108,7 +111,9 @@ def write_comparison(folder: Path, tuning: Sequence[Result], results: Sequence[R
             }
         )
     )
-    text = "\n".join([*_comparison(rows, len(results) // len(rows), token_budget), *_tuning(rows, tuning), ""])
+    text = "\n".join(
+        [*_comparison(rows, len(results) // len(rows), token_budget), *_tuning(rows, tuning, trial_budget), ""]
+    )
     (folder / "comparison.md").write_text(text)
     _plot_front(folder / "pareto.png", rows)
     _plot_checks(folder / "checks.png", rows)
@@ -146,14 +151,14 @@ def _comparison(rows: Sequence[Row], seeds: int, token_budget: int) -> list[str]
     return lines
 
 
-def _tuning(rows: Sequence[Row], tuning: Sequence[Result]) -> list[str]:
+def _tuning(rows: Sequence[Row], tuning: Sequence[Result], trial_budget: int) -> list[str]:
     chosen = {row.method: row.settings for row in rows}
     lines = [
         "",
         "## Trials",
         "",
-        "On half the tokens and half the questions, with a seed and questions of their own. Chosen: the fewest tokens"
-        " among those at most a point less accurate than the best.",
+        f"On {trial_budget:,} tokens and half the questions, with a seed and questions of their own. Chosen: the fewest"
+        " tokens among those at most a point less accurate than the best.",
         "",
         "| method | tried | accuracy | tokens | chosen |",
         "|---|---|---|---|---|",

@@ -77,7 +77,8 @@ def test_methods_are_compared_and_a_finished_comparison_is_not_run_again(tmp_pat
         if __name__ == "__main__":
             small = ["grpo.micro_batch=16", "rollout.engine=transformers", "grpo.steps=4"]
             recipe = load_recipe("quickstart", small)
-            options = dict(methods=("deer",), seeds=1, trials=1, token_budget=500, questions=20, workers=1, base=base)
+            options = dict(methods=("deer",), seeds=1, trials=1, token_budget=500, questions=20, workers=1)
+            options |= dict(trial_budget=250, base=base)
             report = compare_methods(recipe, folder, lambda _: lambda *_: None, **options)
             started = time.monotonic()
             compare_methods(recipe, folder, lambda _: lambda *_: None, **options)

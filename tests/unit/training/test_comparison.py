@@ -143,7 +143,9 @@ def test_savings_count_trial_answers_and_the_front_is_marked():
 def test_the_report_is_tables_json_and_plots(tmp_path):
     tuning = [result("grpo", 0.91, 90, **{"reward.beta": beta}) for beta in (0.3, 0.5)]
     final = [result("grpo", accuracy, 80, useful=float("nan"), **{"reward.beta": 0.5}) for accuracy in (0.94, 0.96)]
-    write_comparison(tmp_path, tuning, [result(BASE, 0.9, 100), result(BASE, 0.9, 100), *final], token_budget=5)
+    write_comparison(
+        tmp_path, tuning, [result(BASE, 0.9, 100), result(BASE, 0.9, 100), *final], token_budget=5, trial_budget=2
+    )
     names = ["checks.png", "comparison.json", "comparison.md", "pareto.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     text = (tmp_path / "comparison.md").read_text()
