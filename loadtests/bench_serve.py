@@ -3,7 +3,9 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,7 +14,7 @@ import typer
 
 from loadtests.bench_serve_load import Load, LoadError, Measured, run_load
 from loadtests.bench_serve_report import HEADER, LEAST_THROUGHPUT, MOST_FIRST, Pair, Row, line_of, row_of
-from loadtests.bench_serve_servers import MODEL, both
+from loadtests.bench_serve_servers import MODEL, Server, both
 
 BUNDLED: Final = Path(__file__).resolve().parent.parent / "checkpoints" / "step-grpo"
 WARM_UP: Final = Load(concurrency=8, requests=16, tokens=16, stream=True)
@@ -51,7 +53,8 @@ def serve(
     """Measure throughput and time to the first token, ours against vLLM's own server on the same checkpoint.
 
     Both are started here with the same options; further ones are passed on to both. They are loaded in turns, in
-    changing order, with the same questions. Every answer has the same number of tokens.
+    changing order, with the same questions. Every answer has the same number of tokens. CPU time is that of all
+    processes of a server; unlike the rest, it does not depend on what else the machine does.
 
     stepgrpo bench serve --concurrency 1,32 --answers stream
     """
@@ -64,7 +67,7 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end, too
     streams = {"stream": [True], "whole": [False], "both": [True, False]}[answers]
     loads = [Load(count, max(requests, 2 * count), tokens, stream) for stream, count in product(streams, counts)]
-    running = tuple(urls.split(",")) if urls else None
+    running = tuple(map(Server, urls.split(","))) if urls else None
     if running is not None and len(running) != 2:
         raise typer.BadParameter("must be two URLs with a comma between them", param_hint="--urls")
     try:
@@ -80,9 +83,9 @@ def serve(
         raise typer.Exit(1)
 
 
-async def _measure(servers: tuple[str, ...], loads: list[Load], rounds: int) -> list[Row]:
+async def _measure(servers: Sequence[Server], loads: list[Load], rounds: int) -> list[Row]:
     for server in servers:
-        await run_load(server, MODEL, WARM_UP, seed=0)
+        await run_load(server.url, MODEL, WARM_UP, seed=0)
     typer.echo(HEADER)
     rows = []
     for load in loads:
@@ -91,13 +94,20 @@ async def _measure(servers: tuple[str, ...], loads: list[Load], rounds: int) -> 
     return rows
 
 
-async def _row(servers: tuple[str, ...], load: Load, rounds: int) -> Row:
+async def _row(servers: Sequence[Server], load: Load, rounds: int) -> Row:
     pairs: list[Pair] = []
     for number in range(1, rounds + 1):
         order = (0, 1) if number % 2 else (1, 0)
         runs: dict[int, Measured] = {}
         for which in order:
             await asyncio.sleep(REST_SECONDS)
-            runs[which] = await run_load(servers[which], MODEL, load, seed=number)
+            runs[which] = await _run(servers[which], load, seed=number)
         pairs.append((runs[0], runs[1]))
     return row_of(load, pairs)
+
+
+async def _run(server: Server, load: Load, seed: int) -> Measured:
+    before = server.cpu_seconds()
+    measured = await run_load(server.url, MODEL, load, seed)
+    after = server.cpu_seconds()
+    return measured if before is None or after is None else replace(measured, cpu_seconds=after - before)

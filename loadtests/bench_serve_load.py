@@ -42,11 +42,13 @@ class Measured:
         seconds: from the first request to the last answer.
         completion_tokens: of all answers, as the server's usage counts them.
         first: seconds to each answer's first token; to the whole answer where it is no stream.
+        cpu_seconds: of the server, where they can be told.
     """
 
     seconds: float
     completion_tokens: int
     first: tuple[float, ...]
+    cpu_seconds: float | None = None
 
     @property
     def throughput(self) -> float:

@@ -13,8 +13,9 @@ MOST_FIRST: Final = 1.05
 """p99 of the time to the first token, against vLLM's own server."""
 RESAMPLES: Final = 2000
 HEADER: Final = (
-    "| answers | in flight | tokens/s | vLLM's | ratio (95 %) | p99 first token, ms | vLLM's | ratio (95 %) |\n"
-    "|---|---:|---:|---:|---:|---:|---:|---:|"
+    "| answers | in flight | tokens/s | vLLM's | ratio (95 %) | p99 first token, ms | vLLM's | ratio (95 %)"
+    " | CPU, us a token | vLLM's | ratio (95 %) |\n"
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 
 Pair = tuple[Measured, Measured]
@@ -31,6 +32,8 @@ class Row:
         throughput_ratio: ours over vLLM's, with its 95 % interval.
         first: p99 of both, milliseconds to the first token (to the whole answer where it is no stream).
         first_ratio: ours over vLLM's, with its 95 % interval.
+        cpu: of both, microseconds of processor time a token; None where it is not known.
+        cpu_ratio: ours over vLLM's, with its 95 % interval.
     """
 
     load: Load
@@ -38,6 +41,8 @@ class Row:
     throughput_ratio: tuple[float, float, float]
     first: tuple[float, float]
     first_ratio: tuple[float, float, float]
+    cpu: tuple[float, float] | None
+    cpu_ratio: tuple[float, float, float] | None
 
     @property
     def passes(self) -> bool:
@@ -49,26 +54,41 @@ class Row:
 
 def row_of(load: Load, rounds: Sequence[Pair]) -> Row:
     """Sum up the rounds of one load. Intervals are percentiles of a bootstrap over the rounds."""
+    ours, stock = ([pair[which] for pair in rounds] for which in (0, 1))
+    known = all(run.cpu_seconds is not None for run in (*ours, *stock))
     return Row(
         load,
-        (_throughput([ours for ours, _ in rounds]), _throughput([stock for _, stock in rounds])),
-        _ratio(rounds, _throughput),
-        (_p99([ours for ours, _ in rounds]), _p99([stock for _, stock in rounds])),
-        _ratio(rounds, _p99),
+        throughput=(_throughput(ours), _throughput(stock)),
+        throughput_ratio=_ratio(rounds, _throughput),
+        first=(_p99(ours), _p99(stock)),
+        first_ratio=_ratio(rounds, _p99),
+        cpu=(_cpu(ours), _cpu(stock)) if known else None,
+        cpu_ratio=_ratio(rounds, _cpu) if known else None,
     )
 
 
 def line_of(row: Row) -> str:
     """The row in a Markdown table under ``HEADER``."""
-    ratios = ["{:.3f} ({:.3f} to {:.3f})".format(*ratio) for ratio in (row.throughput_ratio, row.first_ratio)]
-    return (
-        f"| {'stream' if row.load.stream else 'whole'} | {row.load.concurrency} | {row.throughput[0]:.0f} "
-        f"| {row.throughput[1]:.0f} | {ratios[0]} | {row.first[0]:.1f} | {row.first[1]:.1f} | {ratios[1]} |"
-    )
+    cells = ["stream" if row.load.stream else "whole", str(row.load.concurrency)]
+    for values, ratio, digits in (
+        (row.throughput, row.throughput_ratio, 0),
+        (row.first, row.first_ratio, 1),
+        (row.cpu, row.cpu_ratio, 0),
+    ):
+        if values is None or ratio is None:
+            cells += ["-"] * 3
+        else:
+            cells += [*(f"{value:.{digits}f}" for value in values), "{:.3f} ({:.3f} to {:.3f})".format(*ratio)]
+    return f"| {' | '.join(cells)} |"
 
 
 def _throughput(runs: Sequence[Measured]) -> float:
     return sum(run.completion_tokens for run in runs) / sum(run.seconds for run in runs)
+
+
+def _cpu(runs: Sequence[Measured]) -> float:
+    """Microseconds a token."""
+    return 1e6 * sum(run.cpu_seconds or 0.0 for run in runs) / sum(run.completion_tokens for run in runs)
 
 
 def _p99(runs: Sequence[Measured]) -> float:

@@ -8,10 +8,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import httpx
+import psutil
 
 from loadtests.bench_serve_load import LoadError
 
@@ -25,9 +27,24 @@ QUIET: Final = ("--reasoning-parser", "qwen3", "--disable-uvicorn-access-log", "
 ENVIRONMENT: Final = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server under test; its process is known where it was started here."""
+
+    url: str
+    process: psutil.Process | None = None
+
+    def cpu_seconds(self) -> float | None:
+        """What it and the processes that it started have used so far, user and system time."""
+        if self.process is None:
+            return None
+        times = [process.cpu_times() for process in (self.process, *self.process.children(recursive=True))]
+        return float(sum(time.user + time.system for time in times))
+
+
 @contextmanager
-def both(checkpoint: Path, options: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
-    """Start both servers and stop them at the end; yields the URL of ours and of vLLM's.
+def both(checkpoint: Path, options: Sequence[str] = ()) -> Iterator[tuple[Server, Server]]:
+    """Start both servers and stop them at the end; yields ours and vLLM's.
 
     Args:
         checkpoint: folder that both serve.
@@ -43,7 +60,7 @@ def both(checkpoint: Path, options: Sequence[str] = ()) -> Iterator[tuple[str, s
 
 
 @contextmanager
-def _running(module: Sequence[str]) -> Iterator[str]:
+def _running(module: Sequence[str]) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -57,7 +74,7 @@ def _running(module: Sequence[str]) -> Iterator[str]:
             if not _answers(process, url):
                 log.seek(0)
                 raise LoadError(f"{module[0]} did not start:\n{log.read().decode(errors='replace')[-2000:]}")
-            yield url
+            yield Server(url, psutil.Process(process.pid))
         finally:
             process.terminate()
             try:

@@ -1,15 +1,20 @@
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
 from loadtests.bench_serve import app
 from loadtests.bench_serve_load import Load, LoadError, Measured, run_load
 from loadtests.bench_serve_report import line_of, row_of
+from loadtests.bench_serve_servers import Server
 
 LOAD = Load(concurrency=2, requests=10, tokens=3, stream=True)
 
@@ -99,8 +104,8 @@ async def test_a_server_that_fails_ends_the_run(scripted):
         await run_load(scripted.url, "bench", LOAD, seed=1)
 
 
-def run(seconds, tokens=100, first=(0.1,)):
-    return Measured(seconds, tokens, first)
+def run(seconds, tokens=100, first=(0.1,), cpu=None):
+    return Measured(seconds, tokens, first, cpu)
 
 
 def test_throughput_is_that_of_all_rounds_together():
@@ -134,8 +139,27 @@ def test_the_bounds(seconds, first, stream, passes):
 
 
 def test_a_row_of_the_table():
-    row = "| stream | 2 | 100 | 100 | 1.000 (1.000 to 1.000) | 100.0 | 100.0 | 1.000 (1.000 to 1.000) |"
-    assert line_of(row_of(LOAD, [(run(1.0), run(1.0))])) == row
+    row = "| stream | 2 | 100 | 100 | 1.000 (1.000 to 1.000) | 100.0 | 100.0 | 1.000 (1.000 to 1.000)"
+    assert line_of(row_of(LOAD, [(run(1.0), run(1.0))])) == f"{row} | - | - | - |"
+    measured = row_of(LOAD, [(run(1.0, cpu=0.03), run(1.0, cpu=0.02))])
+    assert line_of(measured) == f"{row} | 300 | 200 | 1.500 (1.500 to 1.500) |"
+
+
+def test_the_processor_time_of_a_server_is_that_of_all_its_processes():
+    busy = "import subprocess, sys; any(i < 0 for i in range(10**7)); print(flush=True); sys.stdin.readline()"
+    command = [sys.executable, "-c", f"{busy}; subprocess.run([sys.executable, '-c', {busy!r}])"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, process_group=0, **pipes) as process:
+        server = Server("", psutil.Process(process.pid))
+        process.stdout.readline()
+        one = server.cpu_seconds()
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        both = server.cpu_seconds()
+        os.killpg(process.pid, signal.SIGKILL)
+    assert both > 1.2 * one > 0
+    assert Server("").cpu_seconds() is None
 
 
 def test_the_command(scripted):
