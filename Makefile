@@ -35,7 +35,7 @@ pictures: setup ## draw the pictures in docs/ from running servers under load (m
 test: setup ## run all tests: those that share nothing on up to four cores, then those of servers and browsers
 	$(BIN)/python -m pytest tests/unit tests/property $(PARALLEL)
 	$(BIN)/python -m pytest tests/integration/training $(PARALLEL)
-	$(BIN)/python -m pytest tests/integration tests/e2e tests/docs --ignore tests/integration/training
+	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/property --ignore tests/integration/training
 
 test-fast: setup ## run the unit and property tests, which start no engine, on up to four cores
 	$(BIN)/python -m pytest tests/unit tests/property -m "not integration" $(PARALLEL)
