@@ -213,6 +213,7 @@ async def test_the_live_strip_says_what_the_server_sums_up(ready, lane, server):
 
 
 async def test_the_keyboard_is_enough(page, server, lane):
+    await change_request(page, max_tokens=100)  # now and then, the model does not come to an end with such a question
     await page.goto(server.url)
     await expect(page.get_by_role("button", name="Ask")).to_be_enabled()
     for name in ("API key", "Question"):
