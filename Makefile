@@ -7,7 +7,7 @@ PORT ?= 8000
 PROMETHEUS_PORT ?= 9090
 CHECKPOINT ?=
 BIN := .venv/bin
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist worksteal
+PARALLEL := --numprocesses logical --maxprocesses 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve stack dashboards pictures test test-fast lint format bench clean
@@ -34,7 +34,7 @@ pictures: setup ## draw the pictures in docs/ from running servers under load (m
 
 test: setup ## run all tests: those that share nothing on up to four cores, then those of servers and browsers
 	$(BIN)/python -m pytest tests/unit tests/property $(PARALLEL)
-	$(BIN)/python -m pytest tests/integration/training $(PARALLEL)
+	$(BIN)/python -m pytest tests/integration/training $(PARALLEL) --dist worksteal
 	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/property --ignore tests/integration/training
 
 test-fast: setup ## run the unit and property tests, which start no engine, on up to four cores

@@ -88,6 +88,7 @@ def test_both_builds_of_vllm_are_asked_for_alike():
     assert cpu == gpu
 
 
+@pytest.mark.integration
 def test_the_wheel_holds_the_code_its_data_and_nothing_else(tmp_path):
     source = tmp_path / "source"
     source.mkdir()

@@ -30,6 +30,7 @@ def test_the_rules_are_valid():
     promtool("check", "rules", "--lint=all", "--lint-fatal", *sorted(FOLDER.glob("rules/*.yml")))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
 def test_the_rules_do_what_their_tests_say(path):
     promtool("test", "rules", path)

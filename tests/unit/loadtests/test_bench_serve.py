@@ -162,6 +162,7 @@ def test_the_processor_time_of_a_server_is_that_of_all_its_processes():
     assert Server("").cpu_seconds() is None
 
 
+@pytest.mark.integration
 def test_the_command(scripted):
     """Against servers that run already."""
     command = ["bench", "serve", "--urls", f"{scripted.url},{scripted.url}", "--rounds", "2", "--requests", "4"]

@@ -90,6 +90,7 @@ def test_a_base_without_weights_is_refused(measured, tmp_path):
         measured()
 
 
+@pytest.mark.integration
 def test_a_killed_comparison_leaves_no_worker_behind(tmp_path):
     body = """
 import multiprocessing, os, time
