@@ -8,7 +8,7 @@ in vLLM's own histograms.
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeVar, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -19,6 +19,7 @@ TOKENS = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65
 STEPS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 21, 34, 55, 89)
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 4.0)
 ShadowOutcome = Literal["compared", "skipped", "failed"]
+Family = TypeVar("Family", Histogram, Counter, Gauge)
 SHADOW_OUTCOMES: Final[tuple[ShadowOutcome, ...]] = get_args(ShadowOutcome)
 
 
@@ -45,20 +46,18 @@ class EfficiencyMetrics:
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._families: list[Histogram | Counter | Gauge] = []
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            family = Histogram(name, text, ("model_name", *labels), buckets=buckets, registry=registry)
+        def kept(family: Family) -> Family:
             self._families.append(family)
             return family
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return kept(Histogram(name, text, ("model_name", *labels), buckets=buckets, registry=registry))
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            family = Counter(name, text, ("model_name", *labels), registry=registry)
-            self._families.append(family)
-            return family
+            return kept(Counter(name, text, ("model_name", *labels), registry=registry))
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
-            family = Gauge(name, text, ("model_name", *labels), registry=registry)
-            self._families.append(family)
-            return family
+            return kept(Gauge(name, text, ("model_name", *labels), registry=registry))
 
         self._completion_tokens = histogram(
             "stepgrpo_completion_tokens", "Tokens per answer, thinking included.", TOKENS

@@ -62,29 +62,25 @@ def summarise(results: Sequence[Result]) -> list[Row]:
         values = [value(run) for run in runs[name]]
         return interval([value for value in values if not math.isnan(value)])
 
-    vanilla = over_seeds(BASE, lambda run: run.decoded_tokens).mean
-    points = {
-        name: (over_seeds(name, lambda run: run.accuracy).mean, over_seeds(name, lambda run: run.decoded_tokens).mean)
-        for name in names
-    }
-
-    front = dict(zip(names, pareto_front(list(points.values())), strict=True))
-
+    accuracy = {name: over_seeds(name, lambda run: run.accuracy) for name in names}
+    tokens = {name: over_seeds(name, lambda run: run.decoded_tokens) for name in names}
+    vanilla = tokens[BASE].mean
+    front = pareto_front([(accuracy[name].mean, tokens[name].mean) for name in names])
     return [
         Row(
             method=name,
             settings=dict(runs[name][0].settings),
-            accuracy=over_seeds(name, lambda run: run.accuracy),
-            tokens=over_seeds(name, lambda run: run.decoded_tokens),
+            accuracy=accuracy[name],
+            tokens=tokens[name],
             saved=over_seeds(name, lambda run: 1 - run.decoded_tokens / vanilla),
             steps=over_seeds(name, lambda run: run.steps),
             redundant_checks=over_seeds(name, lambda run: run.redundant_checks),
             useful_checks=over_seeds(name, lambda run: run.useful_checks),
             minutes=over_seeds(name, lambda run: run.seconds / 60),
             sampled_tokens=over_seeds(name, lambda run: run.sampled_tokens).mean,
-            on_front=front[name],
+            on_front=on_front,
         )
-        for name in names
+        for name, on_front in zip(names, front, strict=True)
     ]
 
 

@@ -94,12 +94,14 @@ def bench_pruning(
         TrainingError: the recipe's method has no completions to prune.
     """
     check_held_out(recipe.data)
-    if not isinstance(load_method(recipe.method), PolicyGradient):
+    method = load_method(recipe.method)
+    if not isinstance(method, PolicyGradient):
         raise TrainingError(f"{recipe.method} has no groups of completions that could be pruned: take another --method")
     short = recipe.overridden({"grpo.steps": steps, "grpo.token_budget": None, "grpo.save_every": 0})
     asked = take("test", recipe.seed, questions)
-    whole = _side(WHOLE, short.overridden({"pruning": None}), base, asked, output, on_stage, seeds)
-    pruned = _side(PRUNED, short.overridden({"pruning": recipe.pruning or {}}), base, asked, output, on_stage, seeds)
+    full, drawn = short.overridden({"pruning": None}), short.overridden({"pruning": recipe.pruning or {}})
+    whole = _side(WHOLE, full, method, base, asked, output, on_stage, seeds)
+    pruned = _side(PRUNED, drawn, method, base, asked, output, on_stage, seeds)
     found = compare_sides(whole, pruned, _answers(short, [base] * seeds, asked))
     (output / "pruning.json").write_text(json_text(asdict(found)))
     (output / "pruning.md").write_text(found.as_markdown())
@@ -121,12 +123,17 @@ def compare_sides(whole: Side, pruned: Side, vanilla: Sequence[Measured]) -> Pru
 
 
 def _side(
-    name: str, recipe: Recipe, base: Path, asked: Sequence[Problem], output: Path, on_stage: StageCallback, seeds: int
+    name: str,
+    recipe: Recipe,
+    method: PolicyGradient,
+    base: Path,
+    asked: Sequence[Problem],
+    output: Path,
+    on_stage: StageCallback,
+    seeds: int,
 ) -> Side:
     from training.grpo import train_policy
 
-    method = load_method(recipe.method)
-    assert isinstance(method, PolicyGradient)
     folders = [output / name.replace(" ", "-") / str(seed) for seed in range(seeds)]
     for seed, folder in enumerate(folders):
         train_policy(recipe.overridden({"seed": seed}), method, base, folder, on_step=on_stage(f"{name}, seed {seed}"))

@@ -35,6 +35,10 @@ LONGEST = 400
 MODULES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
+def modules(package: str) -> list[Path]:
+    return [path for path in MODULES if path.parts[0] == package]
+
+
 @cache
 def imported(path: Path) -> set[str]:
     """Top-level names of the modules that a file imports, wherever in the file it does."""
@@ -51,7 +55,7 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 
 
 def importers(package: str, library: str) -> list[str]:
-    return [path.name for path in MODULES if path.parts[0] == package and library in imported(path)]
+    return [path.name for path in modules(package) if library in imported(path)]
 
 
 @cache
@@ -85,11 +89,7 @@ def test_what_a_package_imports_is_declared(package):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [*project["dependencies"], *(line for e in EXTRAS[package] for line in project["optional-dependencies"][e])]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
-    imports = (
-        set().union(*(imported(path) for path in MODULES if path.parts[0] == package))
-        - set(sys.stdlib_module_names)
-        - set(PACKAGES)
-    )
+    imports = set().union(*map(imported, modules(package))) - set(sys.stdlib_module_names) - set(PACKAGES)
     providers = {name: {canonicalize_name(each) for each in installed().get(name, [name])} for name in imports}
     assert {name for name, distributions in providers.items() if not distributions & declared} == set()
 
