@@ -5,10 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -18,6 +14,7 @@ from training.benchmarks import Item, load_benchmark, same_text
 from training.calibration import calibration, folder_to_calibrate, stamp
 from training.data import GENERATED, SUFFIXES, DataError, file_questions
 from training.evaluation import difficulty
+from training.figures import save_figure
 from training.grading import Grade, grade
 from training.json_text import json_text
 from training.problems import Split, take
@@ -221,7 +218,7 @@ def _plot_front(path: Path, found: Sequence[Answers], names: Mapping[str, str]) 
             axis.annotate(names[one.model], (tokens, accuracy), (4, 4), textcoords="offset points", fontsize=8)
     axis.set(xlabel="tokens an answer", ylabel="accuracy")
     axis.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _plot_exits(path: Path, found: Sequence[Answers], names: Mapping[str, str]) -> None:
@@ -236,7 +233,7 @@ def _plot_exits(path: Path, found: Sequence[Answers], names: Mapping[str, str]) 
         axis.set(title=Path(benchmark).name, ylabel="share of answers")
     axes[-1, 0].set_xlabel(f"step at which thinking ended (0: none; {most}: or later)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _plot_difficulty(path: Path, found: Sequence[Answers], names: Mapping[str, str]) -> None:
@@ -250,9 +247,4 @@ def _plot_difficulty(path: Path, found: Sequence[Answers], names: Mapping[str, s
     axis.set(ylabel="tokens an answer", ylim=(0, None))
     plt.setp(axis.get_xticklabels(), rotation=60, ha="right", rotation_mode="anchor")
     figure.legend(loc="outside right upper", frameon=False)
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, path)

@@ -6,14 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 from scipy.stats import t
 
 from training.comparison import BASE, Result
+from training.figures import save_figure
 from training.json_text import json_text
 from training.scores import Interval, pareto_front
 
@@ -189,8 +186,7 @@ def _plot_front(path: Path, rows: Sequence[Row]) -> None:
     front = sorted((row.tokens.mean, row.accuracy.mean) for row in rows if row.on_front)
     axis.plot(*zip(*front, strict=True), color=FRONT, linewidth=1, linestyle="--")
     axis.set(xlabel="tokens an answer", ylabel="accuracy")
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def _plot_checks(path: Path, rows: Sequence[Row]) -> None:
@@ -214,8 +210,7 @@ def _plot_checks(path: Path, rows: Sequence[Row]) -> None:
     )
     axis.invert_yaxis()
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def _error(found: Interval) -> list[list[float]]:

@@ -5,14 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from training.evaluation import (
     Adaptivity,
@@ -24,6 +19,7 @@ from training.evaluation import (
     compare,
     repair_shares,
 )
+from training.figures import save_figure
 from training.json_text import json_text
 from training.problems import FAMILIES, GUESS_AND_CHECK, MAX_NEEDED
 from training.scores import Against, Interval, by_difficulty, shares
@@ -265,7 +261,7 @@ def _plot_exits(path: Path, pair: Pair) -> None:
         axis.set(title=f"{measured.name} ({pair.label})", xlabel="needed steps")
     axes[0].set_ylabel(f"exit step ({MOST_EXIT_STEPS}: or later)")
     figure.colorbar(image, ax=axes, label="share of questions")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _plot_tokens(path: Path, pair: Pair) -> None:
@@ -276,7 +272,7 @@ def _plot_tokens(path: Path, pair: Pair) -> None:
         axis.hist(measured.tokens, bins=bins, alpha=0.6, color=colour, label=label)
     axis.set(xlabel="tokens an answer", ylabel="questions")
     axis.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _plot_difficulty(path: Path, pair: Pair) -> None:
@@ -288,7 +284,7 @@ def _plot_difficulty(path: Path, pair: Pair) -> None:
     axis.set(ylabel="tokens an answer", ylim=(0, None))
     plt.setp(axis.get_xticklabels(), rotation=60, ha="right", rotation_mode="anchor")
     axis.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _plot_trials(path: Path, trials: Sequence[Trial], threshold: float) -> None:
@@ -301,7 +297,7 @@ def _plot_trials(path: Path, trials: Sequence[Trial], threshold: float) -> None:
     axes[0].set(xlabel="confidence of the trial answer", ylabel="trials")
     axes[0].legend(frameon=False)
     _reliability(axes[1], trials)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _reliability(axis: Axes, trials: Sequence[Trial]) -> None:
@@ -327,9 +323,4 @@ def plot_training(path: Path, logs: Mapping[str, Sequence[Mapping[str, float]]])
                 axis.plot([line["step"] for line in lines], [line[key] for line in lines], label=name)
         axis.set(xlabel="training step", ylabel=label)
         axis.legend(frameon=False)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, path)
