@@ -37,8 +37,15 @@ test: setup ## run all tests: those that share nothing on up to four cores, then
 	$(BIN)/python -m pytest tests/integration/training $(PARALLEL) --dist worksteal
 	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/property --ignore tests/integration/training
 
-test-fast: setup ## run the unit and property tests, which start no engine, on up to four cores
-	$(BIN)/python -m pytest tests/unit tests/property -m "not integration" $(PARALLEL)
+test-fast: setup ## run the unit and property tests, which start no engine: those of training beside the others
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync fast-training fast-others
+
+.PHONY: fast-training fast-others
+fast-training:
+	$(BIN)/python -m pytest tests/unit/training tests/property -m "not integration"
+
+fast-others:
+	$(BIN)/python -m pytest tests/unit --ignore tests/unit/training -m "not integration"
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

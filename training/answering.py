@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from openai import AsyncOpenAI, OpenAIError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from training.chat import chat_tokens
@@ -79,6 +78,8 @@ def from_url(
     Raises:
         TrainingError: the server cannot be reached, refuses, or does not count tokens.
     """
+    from openai import OpenAIError
+
     try:
         return asyncio.run(_ask_all(recipe, url, questions, sampling, samples, api_key))
     except OpenAIError as error:
@@ -88,6 +89,8 @@ def from_url(
 async def _ask_all(
     recipe: Recipe, url: str, questions: Sequence[str], sampling: Sampling, samples: int, api_key: str
 ) -> list[list[Reply]]:
+    from openai import AsyncOpenAI
+
     address, _, name = url.partition("#")
     places = asyncio.Semaphore(CONCURRENT)
     start, end = recipe.model.think

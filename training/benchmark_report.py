@@ -12,14 +12,14 @@ from reasoning import boxed_answer
 from training.answering import Reply, from_checkpoint, from_url, is_url, load_tokenizer
 from training.benchmarks import Item, load_benchmark, same_text
 from training.calibration import calibration, folder_to_calibrate, stamp
-from training.data import GENERATED, SUFFIXES, DataError, file_questions
+from training.data import GENERATED, SUFFIXES, DataError, file_questions, held_out
 from training.evaluation import difficulty
 from training.figures import save_figure
 from training.grading import Grade, grade
 from training.json_text import json_text
-from training.problems import Split, take
+from training.problems import Split
 from training.progress import StageCallback
-from training.recipe import Recipe
+from training.recipe import DataSettings, Recipe
 from training.report import listed, plot_training
 from training.sampler import Sampling
 from training.scores import Answers, Level, against, all_questions, average_at_k, by_difficulty, pareto_front, pass_at_k
@@ -43,7 +43,7 @@ def evaluate_models(
     Args:
         recipe: its markers, tags, token limit and evaluation sampling.
         models: checkpoints, hub names, or base URLs of servers (``http...``).
-        benchmarks: names of :mod:`training.benchmarks`, ``word-problems``, or files with the recipe's columns.
+        benchmarks: names of :mod:`training.benchmarks`, generated word problems, or files with the recipe's columns.
         output: folder of the report.
         on_stage: told of progress.
         samples: answers a question.
@@ -77,8 +77,8 @@ def evaluate_models(
 
 
 def _items(recipe: Recipe, name: str, folder: Path | None, split: Split) -> list[Item]:
-    if name == GENERATED:
-        problems = take(split, recipe.seed, recipe.evaluation.questions)
+    if name in GENERATED:
+        problems = held_out(DataSettings(name=name), split, recipe.seed, recipe.evaluation.questions)
         return [Item(problem.question, problem.answer, difficulty(problem)) for problem in problems]
     if Path(name).suffix not in SUFFIXES:
         return load_benchmark(name, folder)

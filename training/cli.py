@@ -63,7 +63,7 @@ def train(
         with progress() as on_stage:
             report = run_recipe(loaded, output, on_stage, resume=resume, callbacks=exporters(metrics_port))
     _show(report)
-    if loaded.data.name != GENERATED:
+    if loaded.data.name not in GENERATED:
         typer.echo(f"its savings are not measured yet: {_calibrating(recipe, loaded, output)}")
 
 
@@ -131,7 +131,7 @@ def evaluate(
         return
     if model or calibrate:
         _fail(f"{'--calibrate' if calibrate else '--model'} needs --benchmark, and a --model for each checkpoint")
-    if loaded.data.name != GENERATED:
+    if loaded.data.name not in GENERATED:
         command = _calibrating(recipe, loaded, output)
         _fail(f"{recipe} has no held-out questions; measure it on a benchmark or a file of questions: {command}")
     with clear_errors():

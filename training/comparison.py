@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data import check_held_out
+from training.data import check_held_out, held_out
 from training.errors import TrainingError
 from training.problems import Split
 from training.progress import StageCallback
@@ -223,7 +223,6 @@ def carry_out(recipe: Recipe, base: Path, run: Run) -> Result:
     from training.evaluation import chain_checks, measure
     from training.methods import AtInference, load_method
     from training.pipeline import post_train
-    from training.problems import take
     from training.rollout import RolloutPolicy, plain_rollouts
     from training.sampler import Sampling
     from training.step_log import LOG_NAME, read_log
@@ -241,7 +240,7 @@ def carry_out(recipe: Recipe, base: Path, run: Run) -> Result:
         post_train(chosen, base, folder, lambda *_: None)
     seconds = time.perf_counter() - started
     sampling = Sampling(recipe.evaluation.temperature, recipe.evaluation.top_p)
-    asked = take(run.split, recipe.seed, run.questions)
+    asked = held_out(recipe.data, run.split, recipe.seed, run.questions)
     [measured] = measure(chosen, folder, asked, [sampling], rollouts, seed=run.seed)
     checks = chain_checks(measured)
     log = read_log(folder / LOG_NAME) if folder != base else []

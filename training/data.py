@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from training.problems import problems
+from training.problems import LONG, SHORT, Problem, Split, problems, take
 from training.recipe import DataSettings
 
 SUFFIXES = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
@@ -25,8 +25,8 @@ class Question:
     answer: str
 
 
-GENERATED = "word-problems"
-"""The data set of :mod:`training.problems`, which has held-out splits of its own."""
+GENERATED = {"word-problems": SHORT, "long-word-problems": LONG}
+"""Data sets of :mod:`training.problems`, which have held-out splits of their own, and how long their problems get."""
 
 Loader = Callable[[int], Iterator[Question]]
 """An endless or finite stream of questions for a seed."""
@@ -107,22 +107,33 @@ def check_held_out(settings: DataSettings) -> None:
     """Refuse data without held-out questions of their own.
 
     Raises:
-        DataError: anything but the generated word problems.
+        DataError: anything but generated word problems.
     """
-    if settings.name != GENERATED:
+    if settings.name not in GENERATED:
         raise DataError(f"{settings.name} has no held-out questions here: train, then measure with `stepgrpo eval`")
 
 
+def held_out(settings: DataSettings, split: Split, seed: int, count: int) -> list[Problem]:
+    """``count`` generated word problems of a split, no question twice.
+
+    Raises:
+        DataError: the data are no generated word problems.
+    """
+    check_held_out(settings)
+    return take(split, seed, count, size=GENERATED[settings.name])
+
+
 def _source(settings: DataSettings, seed: int) -> Iterator[Question]:
-    if settings.name == GENERATED:
-        return (Question(row.question, row.answer) for row in problems("train", seed))
+    if settings.name in GENERATED:
+        generated = problems("train", seed, size=GENERATED[settings.name])
+        return (Question(row.question, row.answer) for row in generated)
     if settings.name in HUB:
         return _repeated(_hub_rows(HUB[settings.name]), settings.name, seed)
     if Path(settings.name).suffix in SUFFIXES:
         return _repeated(_file_rows(settings), settings.name, seed)
     module, separator, attribute = settings.name.partition(":")
     if not separator:
-        known = ", ".join([GENERATED, *HUB])
+        known = ", ".join([*GENERATED, *HUB])
         raise DataError(f"no data set {settings.name!r}; known: {known}, a .jsonl or .parquet file, or module:function")
     try:
         loader: Loader = getattr(import_module(module), attribute)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from training.chat import chat_tokens
 from training.data import Question, take_questions
+from training.devices import local_device
 from training.engines import open_engine
 from training.errors import TrainingError
 from training.experience import exit_policy, fits_prompt
@@ -58,7 +59,7 @@ def train_distilled(
             "no sampled completion was right: sample more (grpo.steps, grpo.token_budget) or take another base"
         )
     settings = recipe.distill
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = local_device()
     computed, stored = getattr(torch, recipe.model.dtype), torch.float32  # small steps vanish in 16-bit weights
     model = AutoModelForCausalLM.from_pretrained(base, dtype=stored).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=recipe.grpo.weight_decay)

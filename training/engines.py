@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from training.devices import local_device
 from training.recipe import Recipe
 from training.sampler import Sampler
 
@@ -15,7 +16,7 @@ def open_engine(recipe: Recipe, folder: str | Path, *, seed: int = 0) -> Sampler
         from training.transformers_engine import TransformersEngine
 
         dtype = getattr(torch, recipe.model.dtype)
-        return TransformersEngine(folder, device="cuda" if torch.cuda.is_available() else "cpu", dtype=dtype)
+        return TransformersEngine(folder, device=local_device(), dtype=dtype)
     from training.engine import Engine
 
     return Engine(

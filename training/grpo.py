@@ -19,6 +19,7 @@ from training.data import take_questions
 from training.engines import open_engine
 from training.errors import TrainingError
 from training.experience import Experience, fits_prompt, step_rng
+from training.launch import check_batch
 from training.methods import PolicyGradient
 from training.packing import pack, take_rows
 from training.progress import StepCallback
@@ -28,7 +29,6 @@ from training.resume import MarkComplete, prepare, step_of
 from training.rollout import plain_rollouts
 from training.sampler import Request, Sampler, Sampling, generate
 from training.saving import clear_disk_errors, save_atomically
-from training.sharding import check_sharding
 from training.step_log import LOG_NAME, StepLog
 from training.sync import whole_weights
 
@@ -175,7 +175,6 @@ def train_policy(
     Raises:
         TrainingError: the run cannot go on.
     """
-    check_sharding()
     settings, state = recipe.grpo, PartialState()
     check_batch(
         settings.prompts, settings.group_size, settings.updates, settings.micro_batch, processes=state.num_processes
@@ -269,26 +268,6 @@ def _questions(recipe: Recipe, tokenizer: Any) -> Dataset:
     return Dataset.from_list(
         [{"prompt": [{"role": "user", "content": row.question}], "answer": row.answer} for row in rows]
     )
-
-
-def check_batch(prompts: int, group: int, updates: int, micro_batch: int, *, processes: int = 1) -> None:
-    """Refuse batch sizes that would split a group.
-
-    TRL scores rewards per process, so a group that is spread over two of them would silently get a wrong baseline.
-
-    Raises:
-        TrainingError: naming the sizes that do not fit.
-    """
-    if prompts % processes:
-        raise TrainingError(
-            f"{prompts} prompts do not spread over {processes} processes in whole groups; change grpo.prompts"
-        )
-    batch = prompts // processes * group
-    if batch % updates or (batch // updates) % micro_batch:
-        raise TrainingError(
-            f"{prompts // processes} prompts a process x {group} completions must split into {updates} updates of whole"
-            f" micro-batches of {micro_batch}; change grpo.prompts, grpo.updates or grpo.micro_batch"
-        )
 
 
 def _arguments(recipe: Recipe, method: PolicyGradient, folder: Path, processes: int) -> GRPOConfig:

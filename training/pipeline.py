@@ -10,13 +10,14 @@ from transformers import GenerationConfig
 
 from reasoning import ANSWER_PROMPT, RecipeRef, StepGrpoCard, ThinkTags
 from training.calibration import calibration, card_of, stamp
-from training.data import GENERATED
+from training.data import GENERATED, held_out
 from training.distill import train_distilled
 from training.errors import TrainingError
 from training.evaluation import measure
 from training.folders import BASE, Folders
-from training.methods import AtInference, Distillation, Method, PolicyGradient, load_method
-from training.problems import Split, take
+from training.launch import check_launch
+from training.methods import AtInference, Distillation, PolicyGradient, load_method
+from training.problems import Split
 from training.progress import StageCallback, StepCallback
 from training.recipe import Recipe
 from training.report import Pair, write_report
@@ -49,35 +50,19 @@ def run_recipe(
         TrainingError: the run cannot go on, or has nothing to do.
     """
     folders, method = Folders(output), load_method(recipe.method)
-    measured = recipe.data.name == GENERATED
+    measured = recipe.data.name in GENERATED
     if isinstance(method, AtInference) and not measured:
         raise TrainingError(
             f"{recipe.method} trains nothing, it is a way to decode: serve the base with --early-exit-threshold"
             f" {recipe.rollout.threshold}, and give its URL to `stepgrpo eval` as a --model"
         )
-    _check_processes(recipe, method)
+    check_launch(recipe, method, PartialState().num_processes)
     if recipe.model.path is None:
         prepare_base(recipe, folders.base, on_stage, keep=resume)
     if not isinstance(method, AtInference) and not (resume and _finished(folders.tuned)):
         start, on_step = folders.start(recipe), on_stage(recipe.method)
         post_train(recipe, start, folders.tuned, on_step, resume=resume, callbacks=callbacks)
     return calibrate(recipe, folders, on_stage) if measured else folders.tuned
-
-
-def _check_processes(recipe: Recipe, method: Method) -> None:
-    """Refuse several processes where each would do all of the work, into one folder.
-
-    Raises:
-        TrainingError: there are several.
-    """
-    if PartialState().num_processes == 1:
-        return
-    if recipe.model.path is None:
-        raise TrainingError("a base is trained in one process: start without accelerate, or name one (model.path)")
-    if recipe.data.name == GENERATED:
-        raise TrainingError("word problems are measured in one process: start without accelerate, or name data.name")
-    if isinstance(method, Distillation):
-        raise TrainingError(f"{recipe.method} trains in one process: start without accelerate")
 
 
 def checkpoints(recipe: Recipe, folders: Folders) -> list[Path]:
@@ -136,7 +121,7 @@ def calibrate(recipe: Recipe, folders: Folders, on_stage: StageCallback, split: 
     if stamped:
         card_of(folders.tuned)
     start = folders.start(recipe)
-    questions = take(split, recipe.seed, settings.questions)
+    questions = held_out(recipe.data, split, recipe.seed, settings.questions)
     sampled = Sampling(settings.temperature, settings.top_p)
     samplings = [sampled, GREEDY]
     done = on_stage("evaluation")
@@ -156,7 +141,7 @@ def calibrate(recipe: Recipe, folders: Folders, on_stage: StageCallback, split: 
     report = folders.report(split)
     write_report(report, pairs, trials, threshold=recipe.rollout.threshold, log=folders.tuned / LOG_NAME)
     if stamped:
-        stamp(folders.tuned, calibration(f"{GENERATED}/{split}", sampled, base[0], tuned[0]))
+        stamp(folders.tuned, calibration(f"{recipe.data.name}/{split}", sampled, base[0], tuned[0]))
     return report
 
 

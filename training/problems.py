@@ -2,12 +2,13 @@
 
 Three families, all with whole numbers below 100 so that every value is one token of the quickstart tokenizer:
 
-- ``chain``: 2 to 8 operations in a row. A first pass reads ``FIRST_PASS_SPAN`` of them, so it solves the shorter chains
-  and leaves the longer ones with a wrong result that a check has to mend.
+- ``chain``: operations in a row, one a month. A first pass reads so many of them, so it solves the shorter chains and
+  leaves the longer ones with a wrong result that a check has to mend.
 - ``days`` and ``tickets``: guess and check. Candidates come in a fixed order and the first that fits is the answer,
-  so the position of the answer in that order (1 to 6) is the number of steps that the problem needs.
+  so the position of the answer in that order is the number of steps that the problem needs.
 
-A problem belongs to one split by a hash of its question, so the splits are disjoint by construction whatever the seed.
+How long they get is their :class:`Size`. A problem belongs to one split by a hash of its question, so the splits are
+disjoint by construction whatever the seed.
 """
 
 import hashlib
@@ -23,18 +24,40 @@ FAMILIES: tuple[Family, ...] = ("chain", "days", "tickets")
 GUESS_AND_CHECK: tuple[Family, ...] = ("days", "tickets")
 FAMILY_WEIGHTS = {"chain": 0.5, "days": 0.25, "tickets": 0.25}
 LIMIT = 99
-FIRST_PASS_SPAN = 5
-MAX_NEEDED = 6
 
 NAMES = ("Mia", "Leo", "Ana", "Tom", "Eva", "Sam", "Ida", "Max", "Zoe", "Ben")
 THINGS = ("marbles", "stamps", "coins", "shells", "cards", "beads", "pens", "nuts")
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August")
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July", "August"),
+    *("September", "October", "November", "December"),
+)
 EVENTS = {
     "+": ("{} more are found.", "{} more are bought.", "{} more arrive."),
     "-": ("{} are lost.", "{} are sold.", "{} are given away."),
     "*": ("{} times as many are there.",),
     "/": ("{} equal parts are made and one is kept.",),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How long problems get.
+
+    Attributes:
+        operations: of a chain, from 2 to this many (12 at most).
+        first_pass: operations of a chain that a first pass reads.
+        needed: steps that a guess-and-check problem needs, from 1 to this many.
+        divisor: what a candidate is divided by, from 3 to this; at least ``needed``, or no such problem exists.
+    """
+
+    operations: int = 8
+    first_pass: int = 5
+    needed: int = 6
+    divisor: int = 7
+
+
+SHORT = Size()
+LONG = Size(operations=12, first_pass=7, needed=10, divisor=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +97,9 @@ class Problem:
     """A question with its answer and what its solution is made of.
 
     ``needed`` is the number of semantic steps after which the answer is justified (2 for a chain that is longer than
-    what a first pass reads, 1 for a shorter one). ``start`` and ``operations`` (one a month) are set for chains,
-    ``candidates`` (the needed ones and some beyond) for guess and check.
+    what a first pass reads, 1 for a shorter one). ``start``, ``operations`` (one a month) and ``first_pass`` (how many
+    of them a first pass reads) are set for chains, ``candidates`` (the needed ones and some beyond) for guess and
+    check.
     """
 
     family: Family
@@ -84,6 +108,7 @@ class Problem:
     needed: int
     start: int = 0
     operations: tuple[Operation, ...] = ()
+    first_pass: int = 0
     candidates: tuple[Candidate, ...] = ()
 
     @property
@@ -98,32 +123,34 @@ class Problem:
         return "calibration" if bucket == 0 else "test" if bucket == 1 else "train"
 
 
-def problems(split: Split, seed: int, families: tuple[Family, ...] = FAMILIES) -> Iterator[Problem]:
+def problems(
+    split: Split, seed: int, families: tuple[Family, ...] = FAMILIES, *, size: Size = SHORT
+) -> Iterator[Problem]:
     """An endless, reproducible stream of problems of one split."""
     rng = random.Random(f"{split}:{seed}")
     weights = [FAMILY_WEIGHTS[family] for family in families]
     while True:
-        problem = _GENERATORS[rng.choices(families, weights)[0]](rng)
+        problem = _GENERATORS[rng.choices(families, weights)[0]](rng, size)
         if problem.split == split:
             yield problem
 
 
-def take(split: Split, seed: int, count: int) -> list[Problem]:
+def take(split: Split, seed: int, count: int, *, size: Size = SHORT) -> list[Problem]:
     """``count`` problems of a split with no question twice."""
     found: dict[str, Problem] = {}
-    for problem in problems(split, seed):
+    for problem in problems(split, seed, size=size):
         found.setdefault(problem.question, problem)
         if len(found) == count:
             break
     return list(found.values())
 
 
-def _chain(rng: random.Random) -> Problem:
-    length = rng.randint(2, 8)
+def _chain(rng: random.Random, size: Size) -> Problem:
+    length = rng.randint(2, size.operations)
     while True:
         start = rng.randint(2, 40)
         operations, values = _operations(rng, start, length)
-        if length <= FIRST_PASS_SPAN or values[FIRST_PASS_SPAN - 1] != values[-1]:
+        if length <= size.first_pass or values[size.first_pass - 1] != values[-1]:
             break
     name, things = rng.choice(NAMES), rng.choice(THINGS)
     sentences = " ".join(
@@ -131,8 +158,16 @@ def _chain(rng: random.Random) -> Problem:
         for month, operation in zip(MONTHS, operations, strict=False)
     )
     question = f"{name} has {start} {things}. {sentences} How many {things} does {name} have now?"
-    needed = 1 if length <= FIRST_PASS_SPAN else 2
-    return Problem("chain", question, str(values[-1]), needed, start=start, operations=tuple(operations))
+    needed = 1 if length <= size.first_pass else 2
+    return Problem(
+        "chain",
+        question,
+        str(values[-1]),
+        needed,
+        start=start,
+        operations=tuple(operations),
+        first_pass=size.first_pass,
+    )
 
 
 def _operations(rng: random.Random, start: int, length: int) -> tuple[list[Operation], list[int]]:
@@ -149,10 +184,10 @@ def _operations(rng: random.Random, start: int, length: int) -> tuple[list[Opera
     return operations, values
 
 
-def _days(rng: random.Random) -> Problem:
-    needed = rng.randint(1, MAX_NEEDED)
+def _days(rng: random.Random, size: Size) -> Problem:
+    needed = rng.randint(1, size.needed)
     while True:
-        start, daily, friends = rng.randint(2, 50), rng.randint(2, 9), rng.randint(3, 7)
+        start, daily, friends = rng.randint(2, 50), rng.randint(2, 9), rng.randint(3, size.divisor)
         values = [start + i * daily for i in range(needed + 3)]
         remainders = [value % friends for value in values]
         if values[-1] <= LIMIT and _first_fit(remainders) == needed:
@@ -168,10 +203,10 @@ def _days(rng: random.Random) -> Problem:
     return Problem("days", question, str(values[needed - 1]), needed, candidates=candidates)
 
 
-def _tickets(rng: random.Random) -> Problem:
-    needed = rng.randint(1, MAX_NEEDED)
+def _tickets(rng: random.Random, size: Size) -> Problem:
+    needed = rng.randint(1, size.needed)
     while True:
-        adult, child, total = rng.randint(3, 9), rng.randint(3, 7), rng.randint(20, LIMIT)
+        adult, child, total = rng.randint(3, 9), rng.randint(3, size.divisor), rng.randint(20, LIMIT)
         values = [total - adult * count for count in range(1, needed + 4)]
         remainders = [value % child for value in values]
         if values[-1] > 0 and _first_fit(remainders) == needed:
@@ -193,4 +228,8 @@ def _first_fit(remainders: list[int]) -> int:
     return remainders.index(0) + 1 if 0 in remainders else 0
 
 
-_GENERATORS: dict[Family, Callable[[random.Random], Problem]] = {"chain": _chain, "days": _days, "tickets": _tickets}
+_GENERATORS: dict[Family, Callable[[random.Random, Size], Problem]] = {
+    "chain": _chain,
+    "days": _days,
+    "tickets": _tickets,
+}

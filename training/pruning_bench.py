@@ -7,12 +7,12 @@ from statistics import fmean
 from typing import Any
 
 from training.bench_figures import Figure, figure_table
-from training.data import check_held_out
+from training.data import held_out
 from training.errors import TrainingError
 from training.evaluation import Measured, measure
 from training.json_text import json_text
 from training.methods import PolicyGradient, load_method
-from training.problems import Problem, take
+from training.problems import Problem
 from training.progress import StageCallback
 from training.recipe import Recipe
 from training.sampler import Sampling
@@ -93,12 +93,11 @@ def bench_pruning(
         DataError: the recipe's data have no held-out questions.
         TrainingError: the recipe's method has no completions to prune.
     """
-    check_held_out(recipe.data)
     method = load_method(recipe.method)
     if not isinstance(method, PolicyGradient):
         raise TrainingError(f"{recipe.method} has no groups of completions that could be pruned: take another --method")
     short = recipe.overridden({"grpo.steps": steps, "grpo.token_budget": None, "grpo.save_every": 0})
-    asked = take("test", recipe.seed, questions)
+    asked = held_out(recipe.data, "test", recipe.seed, questions)
     full, drawn = short.overridden({"pruning": None}), short.overridden({"pruning": recipe.pruning or {}})
     whole = _side(WHOLE, full, method, base, asked, output, on_stage, seeds)
     pruned = _side(PRUNED, drawn, method, base, asked, output, on_stage, seeds)

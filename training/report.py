@@ -21,13 +21,12 @@ from training.evaluation import (
 )
 from training.figures import save_figure
 from training.json_text import json_text
-from training.problems import FAMILIES, GUESS_AND_CHECK, MAX_NEEDED
+from training.problems import FAMILIES, GUESS_AND_CHECK
 from training.scores import Against, Interval, by_difficulty, shares
 from training.step_log import read_log
 from training.trials import Trial, TrialSummary, summarise_trials
 
 BASE_COLOUR, TUNED_COLOUR = "#7a8699", "#0b7285"
-MOST_EXIT_STEPS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,25 +240,28 @@ def _share(value: float, count: int) -> str:
 def exit_grid(measured: Measured) -> np.ndarray:
     """Shares of the guess-and-check questions that ended at each step, by the step they need.
 
-    Rows are exit steps from 0 (no step) on, the last one with all later ones; columns are needed steps from 1 on.
+    Columns are needed steps from 1 on. Rows are exit steps from 0 (no step) to twice the most that is needed, the last
+    one with all later ones.
     """
-    grid = np.zeros((MOST_EXIT_STEPS + 1, MAX_NEEDED))
-    for outcome in measured.outcomes:
-        if outcome.problem.family in GUESS_AND_CHECK:
-            grid[min(outcome.exit_step, MOST_EXIT_STEPS), outcome.problem.needed - 1] += 1
+    searches = [outcome for outcome in measured.outcomes if outcome.problem.family in GUESS_AND_CHECK]
+    most = max((outcome.problem.needed for outcome in searches), default=1)
+    grid = np.zeros((2 * most + 1, most))
+    for outcome in searches:
+        grid[min(outcome.exit_step, 2 * most), outcome.problem.needed - 1] += 1
     return np.asarray(grid / np.maximum(grid.sum(axis=0), 1))
 
 
 def _plot_exits(path: Path, pair: Pair) -> None:
     """Exit step against needed step, base and tuned."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
-    extent = (0.5, MAX_NEEDED + 0.5, -0.5, MOST_EXIT_STEPS + 0.5)
     for axis, measured in zip(axes, (pair.base, pair.tuned), strict=True):
         shown = exit_grid(measured)
+        rows, columns = shown.shape
+        extent = (0.5, columns + 0.5, -0.5, rows - 0.5)
         image = axis.imshow(shown, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=1, extent=extent)
         axis.plot(extent[:2], extent[:2], color="white", linewidth=1, linestyle="--")
         axis.set(title=f"{measured.name} ({pair.label})", xlabel="needed steps")
-    axes[0].set_ylabel(f"exit step ({MOST_EXIT_STEPS}: or later)")
+    axes[0].set_ylabel(f"exit step ({rows - 1}: or later)")
     figure.colorbar(image, ax=axes, label="share of questions")
     save_figure(figure, path)
 

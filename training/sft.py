@@ -18,8 +18,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from reasoning import ANSWER_PROMPT
 from reasoning.segmenter import DEFAULT_TAGS
 from training.chat import chat_text
+from training.data import GENERATED
+from training.devices import local_device
 from training.model import build_model
-from training.problems import Problem, problems
+from training.problems import SHORT, Problem, Size, problems
 from training.progress import StepCallback
 from training.recipe import Recipe, SftSettings
 from training.saving import save_atomically
@@ -50,7 +52,7 @@ def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
     if settings is None:
         raise ValueError("the recipe has no sft section")
     tokenizer = build_tokenizer()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = local_device()
     model = build_model(tokenizer, seed, hidden_size=recipe.model.hidden_size, layers=recipe.model.layers).to(device)
     optimizers = _optimizers(model, settings)
     schedules = [
@@ -58,7 +60,8 @@ def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
         for optimizer in optimizers
     ]
     pad = tokenizer.pad_token_id
-    for step, batch in zip(range(settings.steps), _batches(tokenizer, settings, seed), strict=False):
+    size = GENERATED.get(recipe.data.name, SHORT)
+    for step, batch in zip(range(settings.steps), _batches(tokenizer, settings, seed, size), strict=False):
         tokens, labels = collate(batch, pad)
         with torch.autocast(device, torch.bfloat16):
             loss = next_token_loss(model, tokens.to(device), labels.to(device))
@@ -100,10 +103,12 @@ def _schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 20, (steps - step) / (0.6 * steps))
 
 
-def _batches(tokenizer: PreTrainedTokenizerBase, settings: SftSettings, seed: int) -> Iterator[list[Example]]:
+def _batches(
+    tokenizer: PreTrainedTokenizerBase, settings: SftSettings, seed: int, size: Size = SHORT
+) -> Iterator[list[Example]]:
     """Batches of examples of similar length, each at most ``batch_tokens`` with its padding."""
     rng = random.Random(f"sft:{seed}")
-    stream = problems("train", seed)
+    stream = problems("train", seed, size=size)
     made = 0
     while True:
         drilling = made < settings.drill * settings.steps

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.problems import FIRST_PASS_SPAN, MONTHS, Operation, Problem
+from training.problems import MONTHS, Operation, Problem
 
 MARKERS = ("Wait", "Alternatively")
 CONFUSED = {"*": "+", "/": "-"}
@@ -18,9 +18,9 @@ CONFUSED = {"*": "+", "/": "-"}
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How the written traces read a chain, and how often (all probabilities) they go wrong, check and overthink."""
+    """Whether a first pass reads a chain whole, and how often (all probabilities) traces err, check and overthink."""
 
-    first_pass_span: int = FIRST_PASS_SPAN
+    reads_whole: bool = False
     first_pass_slip: float = 0.15
     check_slip: float = 0.05
     false_accept: float = 0.05
@@ -30,7 +30,7 @@ class Habits:
 
 
 DRILL = Habits(
-    first_pass_span=len(MONTHS),
+    reads_whole=True,
     first_pass_slip=0,
     check_slip=0,
     false_accept=0,
@@ -66,7 +66,8 @@ def answer_text(answer: str) -> str:
 
 
 def _write_chain(problem: Problem, rng: random.Random, habits: Habits) -> WrittenTrace:
-    first, belief = _chain_pass(problem, problem.operations[: habits.first_pass_span], rng, habits.first_pass_slip)
+    read = problem.operations if habits.reads_whole else problem.operations[: problem.first_pass]
+    first, belief = _chain_pass(problem, read, rng, habits.first_pass_slip)
     steps, beliefs = [f"{first}. So {belief}."], [belief]
     redundant = rng.choices(range(len(habits.redundant)), habits.redundant)[0]
     while redundant > 0 if belief == problem.answer else rng.random() >= habits.overlook:

@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from training.sampler import Completion, Finish, Request
 
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+"""What bytes that are no whole character decode to."""
 TAIL = 32
 """Tokens at the end of a row in which a stop string is looked for; longer than any marker."""
 
@@ -31,17 +33,19 @@ class TransformersEngine:
     Args:
         folder: checkpoint to load.
         device: where the model runs.
-        max_sequences: rows decoded at once.
+        max_sequences: rows decoded at once, their cache included.
         dtype: of the weights.
     """
 
     def __init__(
-        self, folder: str | Path, *, device: str = "cpu", max_sequences: int = 256, dtype: torch.dtype = torch.float32
+        self, folder: str | Path, *, device: str = "cpu", max_sequences: int = 512, dtype: torch.dtype = torch.float32
     ) -> None:
         self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._queue: list[_Row] = []
         self._max_sequences = max_sequences
+        vocabulary = self._model.get_input_embeddings().num_embeddings  # padded: more than the tokenizer's
+        self._pieces = [self._tokenizer.decode([token]) for token in range(vocabulary)]
         self._ids = count()
 
     @property
@@ -98,7 +102,12 @@ class TransformersEngine:
         live = list(rows)
         while live:
             output = self._model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
             )
             cache = output.past_key_values
             logits = output.logits[:, -1].float()
@@ -146,6 +155,10 @@ class TransformersEngine:
         return Completion(tuple(row.tokens), text, finish, stop, logprobs)
 
     def _stopped(self, row: _Row) -> tuple[str, str] | None:
+        """The text before the stop string and the string, if the last token ended one (or part of a character)."""
+        piece = self._pieces[row.tokens[-1]]
+        if UNFINISHED not in piece and not any(stop[-1] in piece for stop in row.request.stop):
+            return None
         tail = self._tokenizer.decode(row.tokens[-TAIL:])
         if not any(stop in tail for stop in row.request.stop):
             return None

@@ -45,7 +45,7 @@ class Collector:
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         self.url = f"http://127.0.0.1:{server.server_port}"
         try:

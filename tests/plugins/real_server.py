@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from openai import AsyncOpenAI, OpenAI
 from prometheus_client.parser import text_string_to_metric_families
 
 from reasoning import StepGrpoCard, load_card
 from server.settings import BUNDLED
+
+if TYPE_CHECKING:  # it takes a second, and this plug-in is loaded by every run
+    from openai import AsyncOpenAI, OpenAI
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300
@@ -45,11 +48,15 @@ class Server:
         return card
 
     @property
-    def openai(self) -> OpenAI:
+    def openai(self) -> "OpenAI":
+        from openai import OpenAI
+
         return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
 
     @property
-    def async_openai(self) -> AsyncOpenAI:
+    def async_openai(self) -> "AsyncOpenAI":
+        from openai import AsyncOpenAI
+
         return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
 
     def endless(self, *also: str) -> dict[str, object]:

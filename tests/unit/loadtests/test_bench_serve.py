@@ -74,7 +74,7 @@ def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
     server = Scripted()
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()

@@ -60,7 +60,12 @@ def test_a_row_that_lacks_something_is_named(jsonl, rows, says):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("nothing", "known: word-problems, dapo"), ("x.jsonl", "no file"), ("no.module:f", "imported")]
+    ("name", "says"),
+    [
+        ("nothing", "known: word-problems, long-word-problems, dapo"),
+        ("x.jsonl", "no file"),
+        ("no.module:f", "imported"),
+    ],
 )
 def test_unknown_data_is_refused_in_a_line(name, says):
     with pytest.raises(DataError, match=says):

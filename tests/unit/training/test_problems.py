@@ -2,7 +2,9 @@ from itertools import islice
 
 import pytest
 
-from training.problems import FAMILIES, FIRST_PASS_SPAN, GUESS_AND_CHECK, problems, take
+from training.problems import FAMILIES, GUESS_AND_CHECK, LONG, SHORT, problems, take
+
+SIZES = pytest.mark.parametrize("size", [SHORT, LONG])
 
 
 def replay(problem):
@@ -15,36 +17,41 @@ def replay(problem):
     return next(candidate.answer for candidate in problem.candidates if candidate.remainder == 0)
 
 
-def test_the_answer_follows_from_the_parts():
-    for problem in take("train", 0, 300):
+@SIZES
+def test_the_answer_follows_from_the_parts(size):
+    for problem in take("train", 0, 300, size=size):
         assert replay(problem) == problem.answer
 
 
-def test_the_needed_step_is_the_first_candidate_that_fits():
-    for problem in take("train", 0, 300):
+@SIZES
+def test_the_needed_step_is_the_first_candidate_that_fits(size):
+    for problem in take("train", 0, 300, size=size):
         if problem.family in GUESS_AND_CHECK:
             remainders = [candidate.remainder for candidate in problem.candidates]
             assert remainders.index(0) + 1 == problem.needed
 
 
-def test_a_chain_needs_a_second_pass_where_the_first_reads_only_a_part_of_it():
-    for problem in take("train", 0, 600):
+@SIZES
+def test_a_chain_needs_a_second_pass_where_the_first_reads_only_a_part_of_it(size):
+    for problem in take("train", 0, 600, size=size):
         if problem.family == "chain":
             value = problem.start
-            for operation in problem.operations[:FIRST_PASS_SPAN]:
+            for operation in problem.operations[: size.first_pass]:
                 value = operation.apply(value)
             assert problem.needed == (1 if str(value) == problem.answer else 2)
-            assert problem.needed == (1 if len(problem.operations) <= FIRST_PASS_SPAN else 2)
+            assert problem.needed == (1 if len(problem.operations) <= size.first_pass else 2)
 
 
-def test_needed_steps_and_chain_lengths_vary():
-    sample = take("train", 0, 600)
-    assert {p.needed for p in sample if p.family in GUESS_AND_CHECK} == {1, 2, 3, 4, 5, 6}
-    assert {p.difficulty for p in sample if p.family == "chain"} == set(range(2, 9))
+@pytest.mark.parametrize(("size", "needed", "operations"), [(SHORT, 6, 8), (LONG, 10, 12)])
+def test_needed_steps_and_chain_lengths_vary(size, needed, operations):
+    sample = take("train", 0, 600, size=size)
+    assert {p.needed for p in sample if p.family in GUESS_AND_CHECK} == set(range(1, needed + 1))
+    assert {p.difficulty for p in sample if p.family == "chain"} == set(range(2, operations + 1))
 
 
-def test_every_number_is_below_100():
-    for problem in take("train", 0, 200):
+@SIZES
+def test_every_number_is_below_100(size):
+    for problem in take("train", 0, 200, size=size):
         assert all(int(word) < 100 for word in problem.question.replace(".", " ").split() if word.isdigit())
 
 

@@ -7,21 +7,20 @@ HALF = PruningSettings(completions=0.5, groups=0.5)
 
 
 def test_the_expected_gradient_is_the_whole_batchs():
-    """A small policy's GRPO gradient, over many draws of what is pruned."""
+    """A small policy's GRPO gradient, over many draws of what is pruned; it is a sum over the rows, each weighted."""
     generator = torch.Generator().manual_seed(0)
     advantages = torch.tensor([1.5, -0.5, -0.5, -0.5, 0.2, -0.2, 0.1, -0.1, 0.0, 0.0, 0.0, 0.0])
     contexts = torch.randn(12, 4, generator=generator)
     actions = torch.randint(0, 3, (12,), generator=generator)
     policy = torch.nn.Linear(4, 3)
 
-    def gradient(rows, weights):
-        policy.zero_grad()
-        logps = policy(contexts[rows]).log_softmax(-1).gather(1, actions[rows, None]).squeeze(1)
-        (-(weights * advantages[rows] * logps).sum() / len(advantages)).backward()
-        return policy.weight.grad.clone()
+    logps = policy(contexts).log_softmax(-1).gather(1, actions[:, None]).squeeze(1)
+    losses = -advantages * logps / len(advantages)
+    gradients = torch.stack([torch.autograd.grad(loss, policy.weight, retain_graph=True)[0] for loss in losses])
 
-    whole = gradient(torch.arange(12), torch.ones(12))
-    drawn = torch.stack([gradient(*draw_survivors(advantages, 4, HALF, generator)) for _ in range(4000)])
+    whole = gradients.sum(dim=0)
+    draws = [draw_survivors(advantages, 4, HALF, generator) for _ in range(4000)]
+    drawn = torch.stack([(weights[:, None, None] * gradients[rows]).sum(dim=0) for rows, weights in draws])
     error = drawn.std(dim=0) / len(drawn) ** 0.5
     assert drawn.std() > 0
     assert ((drawn.mean(dim=0) - whole).abs() <= 4.5 * error + 1e-7).all()

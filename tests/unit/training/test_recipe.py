@@ -4,7 +4,7 @@ import pytest
 
 from reasoning import RecipeRef, load_card
 from training.errors import TrainingError
-from training.grpo import check_batch
+from training.launch import check_batch
 from training.recipe import RecipeError, bundled_recipes, load_recipe
 
 

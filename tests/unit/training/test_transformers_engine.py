@@ -54,6 +54,15 @@ def test_a_stop_string_ends_a_row_and_its_text(engine, tokenizer):
     assert whole.finish == "length"
 
 
+def test_a_token_that_the_tokenizer_does_not_know_ends_nothing(engine, model, tokenizer):
+    """The embedding has more rows than the tokenizer has tokens."""
+    torch.manual_seed(0)
+    unknown = range(len(tokenizer), model.config.vocab_size)
+    found = generate(engine, [Request(tokenizer.encode("So"), 8, Sampling(1e6), stop=("never",))] * 20)
+    assert {token for completion in found for token in completion.tokens} & set(unknown)
+    assert {completion.finish for completion in found} <= {"length", "eos"}
+
+
 def test_sampling_follows_temperature_and_nucleus(engine, model, tokenizer):
     torch.manual_seed(0)
     prompt = tokenizer.encode("So")

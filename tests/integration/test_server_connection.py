@@ -10,6 +10,8 @@ import uvicorn
 
 from server.connection import connection_with
 
+pytestmark = pytest.mark.integration
+
 MEGABYTE = b"x" * 2**20
 
 

@@ -3,10 +3,9 @@ import json
 import pytest
 
 from training.errors import TrainingError
-from training.grpo import train_policy
-from training.methods import load_method
+from training.launch import check_sharding
+from training.pipeline import run_recipe
 from training.recipe import RecipeError, load_recipe
-from training.sharding import check_sharding
 
 DEEPSPEED, FSDP = {"ACCELERATE_USE_DEEPSPEED": "true"}, {"ACCELERATE_USE_FSDP": "true"}
 
@@ -38,9 +37,14 @@ def test_a_stage_in_deepspeeds_own_file_counts(tmp_path):
 def test_training_refuses_what_cannot_be_gathered_before_it_loads_anything(environment, advice, monkeypatch, tmp_path):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    recipe = load_recipe("quickstart")
     with pytest.raises(TrainingError, match=advice):
-        train_policy(recipe, load_method("step-grpo"), tmp_path / "none", tmp_path / "out", on_step=lambda *_: None)
+        run_recipe(load_recipe("quickstart"), tmp_path / "out", lambda stage: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_that_does_not_split_is_refused_before_a_base_is_trained(tmp_path):
+    with pytest.raises(TrainingError, match="micro_batch"):
+        run_recipe(load_recipe("quickstart", ["grpo.micro_batch=7"]), tmp_path / "out", lambda stage: None)
     assert not (tmp_path / "out").exists()
 
 
