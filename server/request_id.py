@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.exchange import Exchange, exchanging
 
 HEADER: Final = "x-request-id"
+NAME: Final = HEADER.encode()
 ACCEPTED: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 """What a client may choose; anything else is replaced."""
 
@@ -26,9 +27,10 @@ class RequestId:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = MutableHeaders(raw=list(scope["headers"]))
-        chosen = headers.get(HEADER, "")
-        request_id = headers[HEADER] = chosen if ACCEPTED.fullmatch(chosen) else uuid4().hex
+        sent = scope["headers"]
+        chosen = next((value for name, value in sent if name == NAME), b"").decode("latin-1")
+        request_id = chosen if ACCEPTED.fullmatch(chosen) else uuid4().hex
+        headers = [*((name, value) for name, value in sent if name != NAME), (NAME, request_id.encode())]
 
         def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
@@ -36,4 +38,4 @@ class RequestId:
             return send(message)
 
         with exchanging(Exchange(request_id)):
-            await self._app({**scope, "headers": headers.raw}, receive, send_with_id)
+            await self._app({**scope, "headers": headers}, receive, send_with_id)

@@ -5,11 +5,12 @@ that end a choice, carry the usage or report an error are parsed and written aga
 OpenAI SDKs take every event for a chunk.
 """
 
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import wraps
 from typing import Any
+
+import msgspec
 
 from server.errors import openai_error
 from server.exit_control import ExitControl, InvalidExitControlError, asked_exit_control, exit_control_of
@@ -97,11 +98,12 @@ def _checked(request: Any, refusal: Refusal) -> tuple[bool, ExitControl]:
     """
     if getattr(request, "messages", None) == []:
         raise refusal("messages must hold at least one message", "messages")
-    wanted = getattr(request, FIELD, True)
+    extra = request.model_extra or {}
+    wanted = extra.get(FIELD, True)
     if not isinstance(wanted, bool):
         raise refusal(f"{FIELD} must be true or false", FIELD)
     try:
-        control = exit_control_of(request.model_extra or {})
+        control = exit_control_of(extra)
     except InvalidExitControlError as error:
         raise refusal(str(error), error.param) from error
     return wanted, control
@@ -134,7 +136,7 @@ async def _reported_stream(stream: AsyncGenerator[str, None], reports: ResponseR
 
 
 def _reported_event(event: str, reports: ResponseReports) -> str:
-    chunk = json.loads(event.removeprefix("data: "))
+    chunk = msgspec.json.decode(event.removeprefix("data: "))
     tokens = reports.reasoning_tokens
     for choice in chunk["choices"]:
         report = reports.get(choice["index"])
@@ -154,10 +156,10 @@ def _is_to_correct(tokens: int | None, details: Any) -> bool:
 
 
 def _error_event(event: str) -> str:
-    body = json.loads(event.removeprefix("data: "))
+    body = msgspec.json.decode(event.removeprefix("data: "))
     code = body["error"].get("code")
     return _event(openai_error(code if isinstance(code, int) else 500, body, ""))
 
 
 def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"data: {msgspec.json.encode(body).decode()}\n\n"

@@ -129,8 +129,8 @@ class RewardSettings(Settings):
 class PruningSettings(Settings):
     """Share of the completions and of the groups with little signal that are left out of the update, at random."""
 
-    completions: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    groups: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    completions: Annotated[float, Field(ge=0, lt=1)] = 0.6
+    groups: Annotated[float, Field(ge=0, lt=1)] = 0.6
 
 
 class GrpoSettings(Settings):

@@ -1,5 +1,6 @@
 """A rollout engine on ``transformers`` alone: batched decoding with a key-value cache, where vLLM is not at hand."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -44,8 +45,7 @@ class TransformersEngine:
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._queue: list[_Row] = []
         self._max_sequences = max_sequences
-        vocabulary = self._model.get_input_embeddings().num_embeddings  # padded: more than the tokenizer's
-        self._pieces = [self._tokenizer.decode([token]) for token in range(vocabulary)]
+        self._text_of = functools.cache(lambda token: self._tokenizer.decode([token]))
         self._ids = count()
 
     @property
@@ -156,7 +156,7 @@ class TransformersEngine:
 
     def _stopped(self, row: _Row) -> tuple[str, str] | None:
         """The text before the stop string and the string, if the last token ended one (or part of a character)."""
-        piece = self._pieces[row.tokens[-1]]
+        piece = self._text_of(row.tokens[-1])
         if UNFINISHED not in piece and not any(stop[-1] in piece for stop in row.request.stop):
             return None
         tail = self._tokenizer.decode(row.tokens[-TAIL:])
