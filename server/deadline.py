@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,16 +29,35 @@ class Deadline:
             await self._app(scope, receive, send)
             return
         client = Departure(send)
-        deadline = asyncio.get_running_loop().time() + self._seconds
+        waiting: set[asyncio.Task[Any]] = set()
+        over = False
+
+        def end() -> None:
+            nonlocal over
+            over = True
+            for task in waiting:
+                task.cancel()
 
         async def receive_in_time() -> Message:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    return await receive()
-            except TimeoutError:
+            task = asyncio.current_task()
+            if over or task is None:
                 return client.leave()
+            cancelled_before = task.cancelling()
+            waiting.add(task)
+            try:
+                return await receive()
+            except asyncio.CancelledError:
+                if over and task.uncancel() <= cancelled_before:
+                    return client.leave()
+                raise
+            finally:
+                waiting.discard(task)
 
-        await client.run(self._app, scope, receive_in_time)
+        timer = asyncio.get_running_loop().call_later(self._seconds, end)  # one a request, not one a message
+        try:
+            await client.run(self._app, scope, receive_in_time)
+        finally:
+            timer.cancel()
         if client.left and client.start is None:
             await refusal(504, self._message, headers={"x-should-retry": "false"})(scope, receive, send)
         elif client.left and client.start is not None and not client.ended:

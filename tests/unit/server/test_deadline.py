@@ -66,6 +66,30 @@ async def test_a_failure_in_time_is_the_apps_own():
         await run(failing)
 
 
+async def test_a_request_that_is_cancelled_before_its_time_is_over_stays_cancelled():
+    waiting = asyncio.Event()
+
+    async def slow(scope, receive, send):
+        await receive()
+        waiting.set()
+        await receive()
+
+    task = asyncio.create_task(run(slow, 60))
+    await waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_all_that_wait_for_the_client_hear_of_its_departure():
+    async def twice(scope, receive, send):
+        await receive()
+        left = await asyncio.gather(receive(), receive(), asyncio.sleep(0.1))
+        assert [message["type"] for message in [*left[:2], await receive()]] == ["http.disconnect"] * 3
+
+    assert (await run(twice))[0] == 504
+
+
 async def test_a_stream_that_takes_too_long_ends_with_an_error_event():
     closed = asyncio.Event()
 
