@@ -100,6 +100,15 @@ def request(header=0, body=b"", path=b"/"):
     return b"POST %s HTTP/1.1\r\nlong: %s\r\ncontent-length: %d\r\n\r\n%s" % (path, b"x" * header, len(body), body)
 
 
+async def left_unread(connect):
+    """A connection whose client reads the head of an endless answer, and no more; it is open as long as it is held."""
+    reader, writer = await connect()
+    writer.write(request(path=b"/endless"))
+    await reader.readuntil(b"\r\n\r\n")
+    reader._transport.pause_reading()
+    return reader, writer
+
+
 async def test_requests_within_the_limit_pass_whatever_their_body_and_share_the_connection():
     async with served() as connect:
         reader, writer = await connect()
@@ -196,10 +205,7 @@ async def test_a_request_may_take_longer_than_its_head():
 async def test_a_client_that_stops_reading_is_left():
     app = App()
     async with served(app, client_seconds=0.3) as connect:
-        reader, writer = await connect()
-        writer.write(request(path=b"/endless"))
-        await reader.readuntil(b"\r\n\r\n")
-        reader._transport.pause_reading()
+        _reader, _writer = await left_unread(connect)
         await asyncio.wait_for(app.left.wait(), 5)
 
 
@@ -290,10 +296,7 @@ async def test_a_connection_is_used_again_after_a_body_that_came_late():
 async def test_a_client_that_stops_reading_is_left_though_it_asks_on():
     app = App()
     async with served(app, client_seconds=0.5) as connect:
-        reader, writer = await connect()
-        writer.write(request(path=b"/endless"))
-        await reader.readuntil(b"\r\n\r\n")
-        reader._transport.pause_reading()
+        _reader, writer = await left_unread(connect)
         await asyncio.sleep(0.2)
         writer.write(request())
         await asyncio.wait_for(app.left.wait(), 3)
