@@ -1,14 +1,13 @@
 """How long a request may take, its upload and a slow reader's download included."""
 
 import asyncio
-import json
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.departure import Departure
-from server.errors import openai_error
+from server.errors import last_events
 from server.refusal import refusal
 
 
@@ -61,14 +60,10 @@ class Deadline:
         if client.left and client.start is None:
             await refusal(504, self._message, headers={"x-should-retry": "false"})(scope, receive, send)
         elif client.left and client.start is not None and not client.ended:
-            await send({"type": "http.response.body", "body": self._last_event(client.start)})
+            streams = Headers(raw=client.start["headers"]).get("content-type", "").startswith("text/event-stream")
+            body = last_events(504, self._message, scope["path"]) if streams else b""
+            await send({"type": "http.response.body", "body": body})
 
     @property
     def _message(self) -> str:
         return f"The request took longer than {self._seconds:g} seconds and was given up."
-
-    def _last_event(self, start: Message) -> bytes:
-        if not Headers(raw=start["headers"]).get("content-type", "").startswith("text/event-stream"):
-            return b""
-        error = openai_error(504, {"error": {"message": self._message}}, "")
-        return f"data: {json.dumps(error)}\n\ndata: [DONE]\n\n".encode()

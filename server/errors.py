@@ -62,6 +62,21 @@ def anthropic_error(status: int, body: Any) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": _details(body)[1]}}
 
 
+def last_events(status: int, message: str, path: str) -> bytes:
+    """What ends an event stream that cannot go on, as the API of that path words it."""
+    error = json.dumps(_worded(status, {"message": message}, path), ensure_ascii=False)
+    text = f"event: error\ndata: {error}\n\n" if _anthropic(path) else f"data: {error}\n\ndata: [DONE]\n\n"
+    return text.encode()
+
+
+def _anthropic(path: str) -> bool:
+    return path.startswith(ANTHROPIC_ROUTES)
+
+
+def _worded(status: int, body: Any, path: str) -> dict[str, Any]:
+    return anthropic_error(status, body) if _anthropic(path) else openai_error(status, body, path)
+
+
 def _details(body: Any) -> tuple[dict[str, Any], str]:
     """What an error response says of the error, and its message."""
     error = body.get("error", body.get("detail", body)) if isinstance(body, dict) else body
@@ -140,6 +155,4 @@ def _rewritten(status: int, body: bytes, path: str) -> bytes:
         decoded = json.loads(body)
     except ValueError:
         return body
-    anthropic = path.startswith(ANTHROPIC_ROUTES)
-    error = anthropic_error(status, decoded) if anthropic else openai_error(status, decoded, path)
-    return json.dumps(error, ensure_ascii=False).encode()
+    return json.dumps(_worded(status, decoded, path), ensure_ascii=False).encode()

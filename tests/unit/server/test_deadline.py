@@ -9,7 +9,7 @@ from server.deadline import Deadline
 SCOPE = {"type": "http", "method": "POST", "path": "/", "headers": [], "asgi": {"spec_version": "2.3"}}
 
 
-async def run(app, seconds=0.05):
+async def run(app, seconds=0.05, path="/"):
     """What a client gets that has sent its body and never leaves."""
     sent = []
     body = [{"type": "http.request", "body": b"", "more_body": False}]
@@ -22,7 +22,7 @@ async def run(app, seconds=0.05):
     async def send(message):
         sent.append(message)
 
-    await Deadline(app, seconds)(SCOPE, receive, send)
+    await Deadline(app, seconds)(SCOPE | {"path": path}, receive, send)
     content = b"".join(message.get("body", b"") for message in sent[1:])
     return sent[0]["status"], dict(sent[0]["headers"]), content, sent[-1].get("more_body", False)
 
@@ -107,6 +107,25 @@ async def test_a_stream_that_takes_too_long_ends_with_an_error_event():
     assert json.loads(error.removeprefix("data: "))["error"]["type"] == "server_error"
     assert (done, rest, more) == ("data: [DONE]", "", False)
     await asyncio.wait_for(closed.wait(), 1)
+
+
+async def test_a_stream_of_anthropics_api_ends_with_the_error_event_of_that_api():
+    async def endless():
+        yield "event: ping\ndata: {}\n\n"
+        await asyncio.Event().wait()
+
+    answer = StreamingResponse(endless(), media_type="text/event-stream")
+    _, _, content, _ = await run(answer, path="/v1/messages")
+    _, error, rest = content.decode().split("\n\n")
+    event, data = error.split("\n")
+    assert (event, rest) == ("event: error", "")
+    assert json.loads(data.removeprefix("data: ")) == {
+        "type": "error",
+        "error": {
+            "type": "timeout_error",
+            "message": "The request took longer than 0.05 seconds and was given up.",
+        },
+    }
 
 
 async def test_a_body_that_never_arrives_is_a_504():
