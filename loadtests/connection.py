@@ -24,13 +24,8 @@ class Server:
         if parts.scheme not in ("http", "https") or parts.hostname is None:
             sys.exit("loadtests: give the server's address, such as --host http://127.0.0.1:8000")
         self._base = parts.path.rstrip("/").removesuffix("/v1")
-        self._client = HTTPClient(
-            parts.hostname,
-            parts.port,
-            ssl=parts.scheme == "https",
-            connection_timeout=30,
-            network_timeout=300,
-        )
+        self._host, self._port, self._tls = parts.hostname, parts.port, parts.scheme == "https"
+        self._client = self._connected()
 
     def get(self, path: str, key: str = "") -> str:
         """Body of a page."""
@@ -44,9 +39,17 @@ class Server:
         """Send a request for a chat completion."""
         return self._client.post(self._base + PATH, body=json.dumps(body), headers=_headers(key))
 
+    def reconnect(self) -> None:
+        """Close the connection, whatever state it is in; the next request opens another."""
+        self.close()
+        self._client = self._connected()
+
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection for good."""
         self._client.close()
+
+    def _connected(self) -> HTTPClient:
+        return HTTPClient(self._host, self._port, ssl=self._tls, connection_timeout=30, network_timeout=300)
 
 
 def lines_of(response: HTTPSocketResponse, stay: int | None) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from http.client import HTTPException
 from itertools import count
 from pathlib import Path
 from threading import Thread
@@ -165,8 +166,8 @@ class Asker(User):
             streamed = read_stream(lines_of(response, stay), started, time.perf_counter)
         except HungUpError:
             self.environment.stats.get(HANG_UPS, ROWS).log(round(1000 * (time.perf_counter() - started)), 0)
-        except (BrokenStreamError, OSError) as error:
-            self.server.close()
+        except (BrokenStreamError, OSError, HTTPException) as error:
+            self.server.reconnect()
             self._fire(1000 * (time.perf_counter() - started), exception=error)
             time.sleep(0.1)  # gevent's: a server that refuses all is not asked in a tight loop
         else:
@@ -307,7 +308,10 @@ def finish(environment: Environment, **_: Any) -> None:
 
 def report_of(environment: Environment, run: Run) -> LoadReport:
     """The report of what the statistics hold."""
-    stats, options = environment.stats, run.options
+    stats, options, runner = environment.stats, run.options, environment.runner
+    failures = {str(error.error): error.occurrences for error in stats.errors.values()}
+    for caught in runner.exceptions.values() if runner else ():  # defects of the load test: locust only logs them
+        failures[f"in the load test: {caught['msg']}"] = int(caught["count"])
     after = run.totals() if run.before else None
     quantities = {
         "time to first token": _distribution(stats.get(FIRST, ROWS)),
@@ -320,7 +324,7 @@ def report_of(environment: Environment, run: Run) -> LoadReport:
         scenario=options.scenario,
         users=int(options.num_users or 1),
         seconds=(stats.last_request_timestamp or 0) - stats.start_time,
-        failures={str(error.error): error.occurrences for error in stats.errors.values()},
+        failures=failures,
         hang_ups=stats.get(HANG_UPS, ROWS).num_requests,
         lost_workers=run.lost_workers,
         quantities=quantities,

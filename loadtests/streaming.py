@@ -51,17 +51,20 @@ def read_stream(lines: Iterable[bytes], started: float, clock: Callable[[], floa
         if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
             continue
         chunk = _decoded(line)
-        if "error" in chunk:
-            raise BrokenStreamError(f"the server gave up: {chunk['error'].get('message', chunk['error'])}")
-        if chunk.get("usage"):
-            tokens = chunk["usage"]["completion_tokens"]
-        for choice in chunk["choices"]:
-            if _has_text(choice["delta"]):
-                last = clock()
-                first = first or last
-            if choice.get("finish_reason"):
-                finished = True
-                steps = (choice.get(FIELD) or {}).get("steps", steps)
+        if error := chunk.get("error"):
+            raise BrokenStreamError(f"the server gave up: {error.get('message') if isinstance(error, dict) else error}")
+        try:
+            if chunk.get("usage"):
+                tokens = chunk["usage"]["completion_tokens"]
+            for choice in chunk["choices"]:
+                if _has_text(choice["delta"]):
+                    last = clock()
+                    first = first or last
+                if choice.get("finish_reason"):
+                    finished = True
+                    steps = (choice.get(FIELD) or {}).get("steps", steps)
+        except (AttributeError, LookupError, TypeError) as error:
+            raise BrokenStreamError(_no_chunk(line)) from error
     ended = clock()
     if not finished or tokens is None:
         raise BrokenStreamError("the stream ended before its answer did")
@@ -79,10 +82,14 @@ def _decoded(line: bytes) -> dict[str, Any]:
     try:
         chunk = json.loads(line.removeprefix(b"data: "))
     except ValueError as error:
-        raise BrokenStreamError(f"no chunk of an answer: {line[:80]!r}") from error
+        raise BrokenStreamError(_no_chunk(line)) from error
     if not isinstance(chunk, dict):
-        raise BrokenStreamError(f"no chunk of an answer: {line[:80]!r}")
+        raise BrokenStreamError(_no_chunk(line))
     return chunk
+
+
+def _no_chunk(line: bytes) -> str:
+    return f"no chunk of an answer: {line[:80]!r}"
 
 
 def _has_text(delta: dict[str, str]) -> bool:

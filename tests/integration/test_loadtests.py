@@ -6,7 +6,10 @@ import socket
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -109,6 +112,38 @@ def test_a_missed_threshold_fails_the_run(server):
     run = locust(server, "--users", "2", "--run-time", "1s", "--max-latency-p95", "0.001")
     assert run.returncode == 1
     assert "- latency: p95 is" in run.stdout
+
+
+class Dying(BaseHTTPRequestHandler):
+    """A server that goes away in the middle of every answer."""
+
+    def do_GET(self):
+        found = b'{"data": [{"id": "dying"}]}' if self.path == "/v1/models" else b""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(found)))
+        self.end_headers()
+        self.wfile.write(found)
+
+    def do_POST(self):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"40\r\ndata: {")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_answers_that_are_cut_off_are_failures(tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dying) as dying:
+        Thread(target=dying.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{dying.server_port}"
+        run = locust(SimpleNamespace(url=url), "--users", "2", "--run-time", "1s", "--report", str(tmp_path))
+        dying.shutdown()
+    assert run.returncode == 1
+    report = json.loads((tmp_path / "load.json").read_text())
+    assert sum(report["failures"].values()) > 2, "a user goes on after a failure"
+    assert not any("load test" in failure for failure in report["failures"])
 
 
 def test_no_server_is_said_in_one_line(server):

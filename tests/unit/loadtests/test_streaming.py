@@ -54,7 +54,11 @@ def test_other_servers_report_no_steps():
         (ANSWER[:5], "ended before"),
         (ANSWER[:6], "ended before"),
         ([b'data: {"error": {"message": "the engine died"}}\n'], "gave up: the engine died"),
+        ([b'data: {"error": "the engine died"}\n'], "gave up: the engine died"),
         ([b"data: {broken\n"], "no chunk"),
+        ([b"data: {}\n"], "no chunk"),
+        ([event(choices=[{"delta": None}])], "no chunk"),
+        ([event(usage={}), event(usage={"tokens": 3})], "no chunk"),
         ([b"data: 3\n"], "no chunk"),
     ],
 )
