@@ -16,6 +16,7 @@ REASONS = {
     "confidence": "the confidence policy",
     "step_budget": "the step budget",
     "token_budget": "the token budget",
+    "repetition": "its repeating itself",
     "length": "max_tokens or the context",
     "eos": "the end of the sequence",
     "stop": "a stop string",
@@ -33,17 +34,22 @@ def show(events: Iterable[Event], console: Console, markers: Sequence[str]) -> A
         markers: what opens a step.
     """
     page = _Page(console, markers)
-    for event in events:
-        if isinstance(event, ThinkingText):
-            page.thinking(event.text)
-        elif isinstance(event, AnswerText):
-            page.answer(event.text)
-        else:
-            page.close()
-            console.print()
-            console.print(summary(event))
-            return event
-    raise ValueError("the stream has no answer at its end")
+    answer = None
+    try:
+        for event in events:
+            if isinstance(event, ThinkingText):
+                page.thinking(event.text)
+            elif isinstance(event, AnswerText):
+                page.answer(event.text)
+            else:
+                answer = event
+    finally:
+        page.close()
+    if answer is None:
+        raise ValueError("the stream has no answer at its end")
+    console.print()
+    console.print(summary(answer))
+    return answer
 
 
 class _Page:

@@ -7,7 +7,9 @@ from pydantic import BaseModel, ConfigDict
 FIELD = "reasoning_efficiency"
 """Name of the report on a choice; sent as false in a request, it leaves the report out."""
 
-ExitReason = Literal["model", "confidence", "step_budget", "token_budget", "length", "eos", "stop", "abort", "none"]
+ExitReason = Literal[
+    "model", "confidence", "step_budget", "token_budget", "repetition", "length", "eos", "stop", "abort", "none"
+]
 """How thinking ended: by the model itself, by a policy or budget of the request, or not at all (``none``)."""
 
 

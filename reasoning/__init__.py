@@ -16,6 +16,7 @@ from reasoning.checkpoint import (
     load_card,
 )
 from reasoning.confidence import answer_confidence
+from reasoning.joining import joined
 from reasoning.markers import DEFAULT_MARKERS, PAPER_MARKERS, count_steps, marker_pattern
 from reasoning.policy import (
     ANSWER_PROMPT,
@@ -67,6 +68,7 @@ __all__ = [
     "boxed_answer",
     "count_steps",
     "extract_answer",
+    "joined",
     "load_card",
     "marker_pattern",
     "parse_trace",

@@ -102,7 +102,7 @@ class ExitPolicyConfig:
         think: tags of the block.
         answer_prompt: induces a trial answer inside the block.
         threshold: exit when a trial answer's confidence exceeds it; None tries no answers.
-        max_probes: after so many declined trial answers there are no more.
+        max_probes: after so many declined trial answers there are no more; None for no limit.
         probe_tokens: longest trial answer.
         mean: of a trial answer's probabilities, which is its confidence; 0 where it does not close the block.
         max_steps: close the block where one more step would begin; None for no limit.
@@ -121,7 +121,7 @@ class ExitPolicyConfig:
     think: tuple[str, str] = DEFAULT_TAGS
     answer_prompt: str = ANSWER_PROMPT
     threshold: float | None = 0.95
-    max_probes: int = 10
+    max_probes: int | None = None
     probe_tokens: int = 20
     mean: Mean = "geometric"
     max_steps: int | None = None
@@ -176,7 +176,6 @@ class ExitPolicy:
         probes: confidences of the trial answers so far.
         steps: semantic steps of the path so far, as long as thinking pauses at markers.
         exit_reason: why thinking ended; ``none`` while it goes on.
-        repeated: whether repetition closed the block (its reason is ``token_budget``).
     """
 
     def __init__(self, config: ExitPolicyConfig) -> None:
@@ -184,7 +183,6 @@ class ExitPolicy:
         self.probes: list[float] = []
         self.steps = 0
         self.exit_reason: ExitReason = "none"
-        self.repeated = False
         self._stops = (*config.pauses, config.think[1])
         self._expected: type[Sampled | Probed] | None = None
         self._inside = config.inside
@@ -254,8 +252,7 @@ class ExitPolicy:
         self._alike = self._alike + 1 if words == self._words else 1
         self._words = words
         if self._alike >= REPETITIONS:
-            self.repeated = True
-            return self._close("token_budget")
+            return self._close("repetition")
         self._expected = Probed
         return Probe(self.config.answer_prompt, (self.config.think[1],), self.config.probe_tokens)
 
@@ -311,7 +308,8 @@ class ExitPolicy:
 
     @property
     def _probing(self) -> bool:
-        return self.config.threshold is not None and len(self.probes) < self.config.max_probes
+        most = self.config.max_probes
+        return self.config.threshold is not None and (most is None or len(self.probes) < most)
 
     def _extend(self, text: str) -> None:
         """Follow the path: its last character, its first step, and a marker that turns out to begin a longer word."""

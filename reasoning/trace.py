@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-ExitReason = Literal["model", "confidence", "step_budget", "token_budget", "length", "eos", "stop", "abort", "none"]
+ExitReason = Literal[
+    "model", "confidence", "step_budget", "token_budget", "repetition", "length", "eos", "stop", "abort", "none"
+]
 """Why thinking ended.
 
-``model``: the model closed the block itself. ``confidence``, ``step_budget``, ``token_budget``: an exit policy closed
-it. While the block was open, ``length``: the token limit was reached; ``eos``: the sequence ended; ``stop``: a stop
-string or token of the request came. ``none``: the completion ended without ever opening a block. ``abort``: it was cut
-short before the block was closed or even opened (client gone, engine error).
+``model``: the model closed the block itself. ``confidence``, ``step_budget``, ``token_budget``, ``repetition``: an exit
+policy closed it. While the block was open, ``length``: the token limit was reached; ``eos``: the sequence ended;
+``stop``: a stop string or token of the request came. ``none``: the completion ended without ever opening a block.
+``abort``: it was cut short before the block was closed or even opened (client gone, engine error).
 """
 
 EXIT_REASONS: Final[tuple[ExitReason, ...]] = get_args(ExitReason)

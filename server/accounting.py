@@ -7,13 +7,9 @@ from server.exchange import Exchange
 
 
 async def accounted(outputs: AsyncGenerator[Any, None], exchange: Exchange) -> AsyncGenerator[Any, None]:
-    """Pass an engine's outputs on, each counted first."""
-    prompted = False
+    """Pass an engine's outputs on, the tokens of each counted first; what was their prompt is not counted."""
     try:
         async for output in outputs:
-            if not prompted:
-                prompted = True
-                exchange.prompted(len(output.prompt_token_ids or ()))
             exchange.sampled(sum(len(part.token_ids) for part in output.outputs))
             yield output
     finally:

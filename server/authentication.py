@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.exchange import current_exchange
 from server.keys import ApiKey, Keyring
 from server.refusal import refusal
+from server.route import route_path
 from server.web import PATHS
 
 OPEN: Final = PATHS | {"/health", "/ready", "/version", "/metrics"}
@@ -26,7 +27,7 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let requests with a key and requests for open paths pass."""
-        if scope["type"] == "lifespan" or scope["path"].removeprefix(scope.get("root_path", "")) in OPEN:
+        if scope["type"] == "lifespan" or route_path(scope) in OPEN:
             await self._app(scope, receive, send)
             return
         presented = _presented(Headers(scope=scope))

@@ -39,6 +39,6 @@ def with_metered_beams(search: BeamSearch, meter: Meter, check: Callable[[], Non
         check()
         outputs = search(prompt, request_id, params, lora_request, **options)
         sampling = BeamSampling(params.beam_width, params.skip_special_tokens)
-        return metered(outputs, meter.open(sampling, lora_request, charged=False))  # its steps were
+        return metered(outputs, meter.open(sampling, lora_request, charged=False))  # what its steps sampled was
 
     return searching

@@ -72,7 +72,9 @@ def load_checkpoint(source: str | Path) -> ServedCheckpoint:
         raise CheckpointError(f"{folder / 'config.json'} names no model_type")
     if not any((folder / name).exists() for name in TOKENIZERS):
         raise CheckpointError(f"{folder} has no tokenizer ({', '.join(TOKENIZERS)})")
-    template = str(_json_object(folder / "tokenizer_config.json").get("chat_template", ""))
+    template = ""
+    if not (folder / "tekken.json").exists():  # Mistral's own format, in which vLLM brings the template
+        template = str(_json_object(folder / "tokenizer_config.json").get("chat_template", ""))
     if (folder / "chat_template.jinja").exists():
         template = (folder / "chat_template.jinja").read_text(encoding="utf-8", errors="replace")
     _check_weights(folder)

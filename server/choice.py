@@ -88,12 +88,15 @@ class Choice:
         self._segmenter.feed_tokens(self._past_hold(texts) if self._hold else texts)
 
     def _past_hold(self, texts: Sequence[str]) -> list[str]:
-        """Hold texts back; returns those that no stop string can reach any more."""
+        """Hold texts back; returns those that no stop string can reach any more: one that the last token completes.
+
+        It may end anywhere in that token.
+        """
         passed: list[str] = []
         for text in texts:
             self._held.append(text)
             self._held_length += len(text)
-            while self._held_length - len(self._held[0]) >= self._hold:
+            while len(self._held) > 1 and self._held_length - len(self._held[0]) - len(text) >= self._hold - 1:
                 passed.append(self._held.popleft())
                 self._held_length -= len(passed[-1])
         return passed

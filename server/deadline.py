@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.departure import Departure
 from server.errors import last_events
 from server.refusal import refusal
+from server.route import route_path
 
 
 class Deadline:
@@ -61,7 +62,7 @@ class Deadline:
             await refusal(504, self._message, headers={"x-should-retry": "false"})(scope, receive, send)
         elif client.left and client.start is not None and not client.ended:
             streams = Headers(raw=client.start["headers"]).get("content-type", "").startswith("text/event-stream")
-            body = last_events(504, self._message, scope["path"]) if streams else b""
+            body = last_events(504, self._message, route_path(scope)) if streams else b""
             await send({"type": "http.response.body", "body": body})
 
     @property

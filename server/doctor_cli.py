@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from server.doctor import examine
-from server.settings import InvalidSettingsError, load_settings
+from server.settings import FILE_VARIABLE, InvalidSettingsError, load_settings
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -27,6 +27,9 @@ def doctor(
     checkpoint: Annotated[Path | None, typer.Argument(help="Checkpoint folder; the bundled one by default.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to serve at.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to serve at.")] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="YAML file of settings, as serve takes it.", envvar=FILE_VARIABLE)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check whether this machine can serve, and say what to do where it can't. Exit code 1 means that it can't.
@@ -38,11 +41,11 @@ def doctor(
     stepgrpo doctor runs/quickstart/step-grpo --port 9000
     """
     try:
-        settings = load_settings({})
+        effective = load_settings({}, settings)
     except InvalidSettingsError as error:
         typer.echo(f"stepgrpo doctor: {error}", err=True)
         raise typer.Exit(2) from None
-    found = list(examine(checkpoint or settings.checkpoint, host or settings.host, port or settings.port))
+    found = list(examine(checkpoint or effective.checkpoint, host or effective.host, port or effective.port))
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=2))
     else:

@@ -70,7 +70,7 @@ class MeteredEngine:
     def generate(self, prompt: Any, sampling_params: Any, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
         """Pass the engine's outputs on, each metered first.
 
-        Requests that ask for no text are only charged: they are the single steps of a beam search, not answers.
+        Requests that ask for no text are single steps of a beam search, not answers: only what they sample is charged.
 
         Raises:
             ShuttingDownError: it is too late for a new answer.

@@ -18,6 +18,8 @@ from fastapi.dependencies.utils import request_body_to_args
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.route import route_path
+
 CONTEXT_LENGTH = re.compile(r"maximum context length")
 JSON_POSITION = re.compile(r"body\.\d+|body")
 CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
@@ -110,7 +112,7 @@ class OpenAIErrors:
             else:
                 parts.append(message.get("body", b""))
                 if not message.get("more_body"):
-                    body = _rewritten(start["status"], b"".join(parts), scope["path"])
+                    body = _rewritten(start["status"], b"".join(parts), route_path(scope))
                     MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
                     await send(start)
                     await send({"type": "http.response.body", "body": body})

@@ -73,7 +73,7 @@ class Meter:
         Args:
             sampling: vLLM's ``SamplingParams``.
             adapter: the one that it asked for, if any.
-            charged: whether its tokens count to the exchange; they do not where they have been counted before.
+            charged: whether sampled tokens count to the exchange; they do not where they have been counted before.
         """
         return RequestMeter(self, self.model(adapter), sampling, charged)
 
@@ -153,8 +153,8 @@ class RequestMeter:
         return None
 
     async def _feed(self, output: RequestOutput) -> None:
-        if self._charged is not None and not self._choices:
-            self._charged.prompted(len(output.prompt_token_ids or ()))
+        if self._exchange is not None and not self._choices:
+            self._exchange.prompted(len(output.prompt_token_ids or ()))
         self._uncharged += sum(len(part.token_ids) for part in output.outputs)
         self._charge()
         for part in output.outputs:

@@ -4,12 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from reasoning import joined
+
 Logprobs = Mapping[int, Any]
 """Of one position: by token id, vLLM's ``Logprob``."""
 
 
 class Tokenizer(Protocol):
     """The part of the served model's tokenizer that a path needs."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of a token sequence, special tokens included."""
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text, no special ones added."""
@@ -118,8 +123,9 @@ class Path:
         return "".join(text for _, text in self._cut).removeprefix(self._partial + stop)
 
     def probe(self, text: str) -> list[int]:
-        """Prompt and path with ``text`` appended, which leaves the path as it is."""
-        return self.ids + self._tokenizer.encode(self._partial + text)
+        """Prompt and path with ``text`` appended as in a training rollout, which leaves the path as it is."""
+        path = [token.id for token in self._tokens]
+        return self._prompt + joined(self._tokenizer.encode, self._tokenizer.decode, path, self._partial + text)[0]
 
     def release(self, shown: int | None = None) -> list[Token]:
         """Hand out the tokens that are certain by now.

@@ -8,6 +8,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.exchange import current_exchange
+from server.route import route_path
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class RequestLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and log it."""
-        if scope["type"] != "http" or scope["path"] in PROBES:
+        if scope["type"] != "http" or route_path(scope) in PROBES:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()

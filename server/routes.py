@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from server.engine import MeteredEngine
@@ -22,14 +23,15 @@ def efficiency_routes(meter: Meter, engine: MeteredEngine) -> APIRouter:
     router = APIRouter(tags=["stepgrpo"])
 
     @router.get("/v1/efficiency")
-    def efficiency(  # not async: adding up the latest answers takes milliseconds, which streams must not wait for
+    async def efficiency(
         window: Annotated[
             float | None, Query(gt=0, description="Only the last so many seconds; else since the server started.")
         ] = None,
         model: Annotated[str | None, Query(description="Only this served model.")] = None,
     ) -> EfficiencyList:
         """Requests, tokens and steps per answer, exits and savings of every served model."""
-        return EfficiencyList(data=meter.summary.models(window, model))
+        add_up = meter.summary.snapshot(window, model)
+        return EfficiencyList(data=await run_in_threadpool(add_up))  # milliseconds, which streams must not wait for
 
     @router.get("/ready", responses={503: {"description": "Draining, or the engine is dead."}})
     async def ready() -> Response:

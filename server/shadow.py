@@ -19,6 +19,7 @@ from server.exchange import Exchange, current_exchange
 from server.limits import TokenBucket
 from server.metering import Meter
 from server.replay import MARK, REPLAYED, BaseModel, replay_of
+from server.route import route_path
 from server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -135,11 +136,11 @@ class ShadowedRequests:
         await self._app(scope, kept, send)
         exchange = current_exchange()
         if whole and len(body) <= MOST_BYTES and exchange is not None:
-            self._shadow.answered(scope["path"], bytes(body), exchange)
+            self._shadow.answered(route_path(scope), bytes(body), exchange)
 
 
 def _may_be_drawn(scope: Scope) -> bool:
-    if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in REPLAYED:
+    if scope["type"] != "http" or scope["method"] != "POST" or route_path(scope) not in REPLAYED:
         return False
     return MARK not in Headers(scope=scope)
 

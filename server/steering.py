@@ -86,7 +86,7 @@ class SteeredChoice:
     def forced_exit(self) -> ExitReason | None:
         """Why the policy closed the thinking block; None where it did not."""
         reason = self._policy.exit_reason
-        return reason if reason in ("confidence", "step_budget", "token_budget") else None
+        return reason if reason in ("confidence", "step_budget", "token_budget", "repetition") else None
 
     async def run(self) -> AsyncGenerator[Progress, None]:
         """Drive the policy to its end. Only the last progress has a finish reason."""

@@ -1,9 +1,11 @@
 """What each served model did, since the start or in a window of time, for ``GET /v1/efficiency``."""
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pydantic import BaseModel
@@ -149,6 +151,9 @@ class _History:
         self.totals.add(event)
         self.kept.append(event)
 
+    def copy(self) -> "_History":
+        return replace(self, totals=deepcopy(self.totals), kept=self.kept.copy())
+
 
 class EfficiencySummary:
     """Adds up what every served model did.
@@ -197,14 +202,17 @@ class EfficiencySummary:
             window: over the last so many seconds; None since the start.
             model: a served name; others give an empty list.
         """
+        return self.snapshot(window, model)()
+
+    def snapshot(self, window: float | None, model: str | None) -> Callable[[], list[ModelEfficiency]]:
+        """As :meth:`models`, in two parts: this copies what is there, and what it returns adds up, in any thread."""
         now = self._clock()
-        return [
-            _efficiency(name, history, now, window) for name, history in self._models.items() if model in (None, name)
-        ]
+        histories = {name: history.copy() for name, history in self._models.items() if model in (None, name)}
+        return lambda: [_efficiency(name, history, now, window) for name, history in histories.items()]
 
 
 def _efficiency(model: str, history: _History, now: float, window: float | None) -> ModelEfficiency:
-    kept: Sequence[_Event] = list(history.kept)
+    kept: Sequence[_Event] = history.kept
     totals, since = history.totals, history.began
     if window is not None:
         oldest = kept[0].at if len(kept) == KEPT else history.began
@@ -244,7 +252,7 @@ def _distribution(mean: float | None, values: list[int]) -> Distribution:
     values.sort()
 
     def percentile(share: float) -> int | None:
-        return values[min(int(share * len(values)), len(values) - 1)] if values else None
+        return values[math.ceil(share * len(values)) - 1] if values else None
 
     return Distribution(mean=mean, p50=percentile(0.5), p90=percentile(0.9), p99=percentile(0.99))
 

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.exchange import Exchange, current_exchange
+from server.route import route_path
 
 OPERATIONS: Final = {
     "/v1/chat/completions": "chat",
@@ -41,7 +42,7 @@ class Tracing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on inside a span."""
-        operation = OPERATIONS.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        operation = OPERATIONS.get(route_path(scope)) if scope["type"] == "http" and scope["method"] == "POST" else None
         if operation is None:
             await self._app(scope, receive, send)
             return
@@ -50,7 +51,7 @@ class Tracing:
             "gen_ai.operation.name": operation,
             "gen_ai.provider.name": "stepgrpo",
             "http.request.method": "POST",
-            "http.route": scope["path"],
+            "http.route": route_path(scope),
         }
         with self._tracer.start_as_current_span(operation, context, SpanKind.SERVER, attributes) as span:
 

@@ -336,12 +336,18 @@ class _PieceSampler:
             return type(self._sampling)(temperature=0.0, logprobs=1, **common)
         scored = self._sampling.logprobs if piece.score_prompt else None
         own = {
-            "seed": None if self._seed is None else self._seed + piece.number * SEED_STRIDE,
+            "seed": None if self._seed is None else _int64(self._seed + piece.number * SEED_STRIDE),
             "include_stop_str_in_output": False,
             "prompt_logprobs": scored if piece.number else self._sampling.prompt_logprobs,
+            "skip_reading_prefix_cache": None,  # vLLM decides it anew: no score of a token comes from the cache
             "thinking_token_budget": self._sampling.thinking_token_budget if piece.kind == "thought" else None,
         }
         return import_module("msgspec").structs.replace(self._sampling, **common, **own)
+
+
+def _int64(number: int) -> int:
+    """Wrapped around as 64 bits with a sign hold it, which is all that the engine takes for a seed."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 def _find(name: str) -> Any:

@@ -4,30 +4,17 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-JUNCTION = 8
-"""Tokens before appended text that are encoded anew with it."""
-LONGEST_CHARACTER = 4
-"""In bytes, and so in tokens."""
-UNDECODED = "\ufffd"
-"""What decoding gives for bytes that are no whole character."""
+import reasoning
+from reasoning.joining import UNDECODED
 
 
 def joined(tokenizer: PreTrainedTokenizerBase, tokens: list[int], text: str) -> tuple[list[int], int]:
-    """``tokens`` with ``text`` appended, and how many of them stayed; the junction is encoded anew, as BPE would.
+    """:func:`reasoning.joined` with a tokenizer of transformers."""
 
-    The junction begins where a character does. Where one before it is not whole, all tokens stay as they are.
-    """
-    first = max(0, len(tokens) - JUNCTION)
-    for start in range(first, max(0, first - LONGEST_CHARACTER + 1) - 1, -1):
-        tail = tokens[start:]
-        before = tokenizer.decode(tail)
-        if UNDECODED not in before:
-            break
-    else:
-        return tokens + tokenizer.encode(text, add_special_tokens=False), len(tokens)
-    fresh = tokenizer.encode(before + text, add_special_tokens=False)
-    same = next((i for i, (a, b) in enumerate(zip(tail, fresh, strict=False)) if a != b), min(len(tail), len(fresh)))
-    return tokens[:start] + fresh, start + same
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    return reasoning.joined(encode, tokenizer.decode, tokens, text)
 
 
 def cut_at(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], text: str) -> tuple[int, str]:

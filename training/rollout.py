@@ -170,7 +170,7 @@ class _Sample:
             self.tokens,
             self.sampled,
             plain_text(self.tokenizer, self.tokens),
-            "repetition" if self.policy.repeated else self.policy.exit_reason,
+            self.policy.exit_reason,
             tuple(self.policy.probes),
             self.probe_tokens,
             self.probe_seconds,

@@ -14,6 +14,7 @@ export const EXITS = {
   confidence: "a trial answer was confident enough",
   step_budget: "the step budget was used up",
   token_budget: "the token budget was used up",
+  repetition: "the model repeated itself",
   length: "the token limit came first",
   eos: "the model ended inside its thinking",
   stop: "a stop string came first",

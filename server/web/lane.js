@@ -18,6 +18,7 @@ export class Lane {
     this.changed = changed;
     this.targets = [];
     this.answer = null;
+    this.model = null; // of the answer: another may have been chosen since
     this.frame = 0;
     this.find = (selector) => this.root.querySelector(selector);
     this.bar = new Bar(this.find(".meter"));
@@ -63,6 +64,7 @@ export class Lane {
   async ask(body, signal) {
     const { server, model, markers } = this.target;
     const { controls } = this;
+    this.model = model;
     this.answer = new Answer(markers);
     this.#begin();
     try {
@@ -182,7 +184,7 @@ export class Lane {
 /** Tokens of two finished answers to one question, in words; nothing as long as they can't be compared. */
 export function compared(lanes) {
   if (!lanes.every((lane) => lane.answer?.finish && !lane.error && !lane.stopped)) return "";
-  const [first, second] = lanes.map((lane) => lane.target.model);
+  const [first, second] = lanes.map((lane) => lane.model);
   const names = first === second ? lanes.map((lane) => lane.name) : [first, second];
   const tokens = lanes.map((lane) => lane.answer.tokens);
   const figures = `Tokens for this question: ${names[0]} ${whole(tokens[0])}, ${names[1]} ${whole(tokens[1])}.`;

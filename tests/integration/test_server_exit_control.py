@@ -155,11 +155,13 @@ def test_log_probabilities_of_every_token(server):
         assert [e.logprob for e in streamed] == pytest.approx([e.logprob for e in entries], abs=1e-3)
 
 
-def test_the_score_of_what_was_forced_is_the_models_own(server):
+@pytest.mark.parametrize("before", [0, 200], ids=["alone", "behind a block of the prefix cache"])
+def test_the_score_of_what_was_forced_is_the_models_own(server, before):
     """The tokens of a forced closing get the log-probability that the model gives them there."""
-    (choice,) = chat(server, ONE_STEP, logprobs=True).choices
+    messages = [{"role": "system", "content": "plus 7 " * before}] * bool(before) + QUESTION
+    (choice,) = chat(server, ONE_STEP, logprobs=True, messages=messages).choices
     tokens = choice.model_extra["token_ids"]
-    prompt = httpx.post(f"{server.url}/tokenize", json={"model": server.model, "messages": QUESTION}).json()["tokens"]
+    prompt = httpx.post(f"{server.url}/tokenize", json={"model": server.model, "messages": messages}).json()["tokens"]
     scored = server.openai.completions.create(
         model=server.model, prompt=prompt + tokens, max_tokens=1, extra_body={"prompt_logprobs": 0}
     )

@@ -11,6 +11,7 @@ from server import vllm_compat
 from server.app import vllm_defaults
 from server.checkpoint import ServedCheckpoint
 from server.settings import ServerSettings
+from server.steering import Piece
 
 pytestmark = pytest.mark.integration
 
@@ -66,6 +67,31 @@ def test_the_engine_call_that_is_metered():
     parameters = inspect.signature(find("vllm.v1.engine.async_llm", "AsyncLLM").generate).parameters
     assert list(parameters)[1:4] == ["prompt", "sampling_params", "request_id"]
     assert parameters["lora_request"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@pytest.fixture
+def parameters():
+    """The sampling parameters of a piece of a request with these."""
+    made = find("vllm.sampling_params", "SamplingParams")
+
+    def of(piece, **asked):
+        return vllm_compat._PieceSampler(None, {}, made(**asked), "id", 0, {})._parameters(piece)
+
+    return of
+
+
+@pytest.mark.parametrize("score", [True, False])
+def test_a_piece_whose_prompt_is_scored_reads_no_prefix_cache_which_holds_no_scores(parameters, score):
+    piece = Piece([1], "thought", ("Wait",), 5, number=1, score_prompt=score)
+    assert parameters(piece, logprobs=2).skip_reading_prefix_cache is score
+
+
+@pytest.mark.parametrize("seed", [0, -(2**63), 2**63 - 1])
+def test_pieces_draw_from_seeds_of_their_own_that_the_engine_can_hold(parameters, seed):
+    seeds = [parameters(Piece([1], "thought", (), 5, number=number), seed=seed).seed for number in range(3)]
+    assert seeds[0] == seed
+    assert len(set(seeds)) == 3
+    assert all(-(2**63) <= each < 2**63 for each in seeds)
 
 
 def test_the_fields_that_are_metered():

@@ -10,7 +10,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from training.paths import JUNCTION, cut_at, joined
+from reasoning.joining import JUNCTION
+from training.paths import cut_at, joined
 from training.tokenizer import build_tokenizer
 
 TOKENIZER = build_tokenizer()

@@ -12,7 +12,7 @@ MARKERS = ("Wait", "Wait a minute", "Alternatively", "不对")
 EOS = "<eos>"
 THOUGHTS = ["so 4", " no", ".", ", ", "\n", " ", "7", "x", "Waiting", "await", "不", "ing", "Al", " a minute", "</"]
 PIECES = st.sampled_from([*THOUGHTS, *MARKERS, " Wait", "Wait,", "</think>", "</think>\n", "</th", "ink>", EOS])
-CLOSED = {"model", "confidence", "step_budget", "token_budget"}
+CLOSED = {"model", "confidence", "step_budget", "token_budget", "repetition"}
 
 
 @dataclass
@@ -85,7 +85,7 @@ def runs(draw):
         total_tokens=total,
         thinking_tokens=draw(st.none() | st.integers(1, total)),
         threshold=draw(st.none() | st.just(0.95)),
-        max_probes=draw(st.integers(0, 4)),
+        max_probes=draw(st.none() | st.integers(0, 4)),
         max_steps=draw(st.none() | st.integers(1, 5)),
         exit_margin=draw(st.sampled_from([0, 0, 50])),
         inside=draw(st.booleans()),
@@ -118,7 +118,8 @@ def test_thinking_is_what_the_model_sampled_with_nothing_lost_or_doubled(run):
 @given(runs())
 def test_probes_need_a_threshold_and_are_bounded(run):
     config = run.policy.config
-    assert len(run.policy.probes) <= (0 if config.threshold is None else config.max_probes)
+    most = len(run.actions) if config.max_probes is None else config.max_probes
+    assert len(run.policy.probes) <= (0 if config.threshold is None else most)
 
 
 @given(runs())

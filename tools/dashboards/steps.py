@@ -43,8 +43,8 @@ def steps() -> Dashboard:
             heat("Spread of the steps", "Number of answers by their steps: darker cells hold more.", "short", STEPS),
             lines(
                 "Exits by reason",
-                "How thinking ended: by the model itself, by a policy (confidence, step_budget, token_budget), by a "
-                "limit (length, eos, stop), by the client (abort), or none without thinking.",
+                "How thinking ended: by the model itself, by a policy (confidence, step_budget, token_budget, "
+                "repetition), by a limit (length, eos, stop), by the client (abort), or none without thinking.",
                 "reqps",
                 [(rate(EXITS, "reason"), "{{reason}}")],
                 stacked=True,

@@ -104,6 +104,14 @@ def test_end_of_sequence_inside_the_block_ends_everything():
     assert machine.advance(Sampled("...", 9, "eos")) == Finish("eos")
 
 
+def test_without_a_limit_there_is_a_trial_answer_before_every_step():
+    machine = policy(max_probes=None)
+    machine.start()
+    for number in range(20):
+        assert isinstance(machine.advance(paused(f", step {number} ")), Probe)
+        machine.advance(UNSURE)
+
+
 def test_three_chunks_of_the_same_words_close_the_block():
     machine = policy()
     machine.start()
@@ -111,7 +119,7 @@ def test_three_chunks_of_the_same_words_close_the_block():
         machine.advance(paused(chunk))
         machine.advance(UNSURE)
     assert isinstance(machine.advance(paused(", a b ")), Answer)
-    assert machine.repeated
+    assert machine.exit_reason == "repetition"
 
 
 def test_a_word_that_merely_ends_like_a_marker_is_no_pause():

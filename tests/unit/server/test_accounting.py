@@ -19,9 +19,9 @@ async def test_tokens_are_charged_as_they_come(bench, detokenize):
         outputs = await bench.run(
             bench.output((0, "a b", None), (1, "c", None)), bench.output((0, " d", "stop")), sampling=sampling
         )
-    prompt = len(outputs[0].prompt_token_ids)
-    assert (exchange.prompt_tokens, exchange.completion_tokens) == (prompt, 4)
-    assert exchange.budget.tokens == [prompt, 3, 1]
+    prompt = [len(outputs[0].prompt_token_ids)] if detokenize else []
+    assert (exchange.prompt_tokens, exchange.completion_tokens) == (sum(prompt), 4)
+    assert exchange.budget.tokens == [*prompt, 3, 1]
 
 
 async def test_a_long_stream_is_charged_before_its_end(bench):
@@ -57,16 +57,20 @@ async def test_a_refused_request_is_not_charged(bench):
     assert exchange.completion_tokens == 0
 
 
-async def test_a_beam_search_is_charged_by_its_steps_alone(bench):
+async def test_a_beam_search_is_charged_its_prompt_once_and_what_its_steps_sample(bench):
+    """The engine sees its prompt again in every step."""
+
     async def search(prompt, request_id, params, lora_request=None):
-        bench.script.outputs = [bench.output((0, "a", "length"))]
-        async for output in bench.engine.generate("prompt", bench.sampling(detokenize=False), "step"):
-            yield output
+        for _ in range(3):
+            bench.script.outputs = [bench.output((0, "a", "length"))]
+            (step,) = [o async for o in bench.engine.generate("prompt", bench.sampling(detokenize=False), "step")]
+        yield step
 
     beams = bench.sampling(beam_width=1)
     with exchanging(Exchange("id")) as exchange:
         outputs = [
             output async for output in with_metered_beams(search, bench.meter, lambda: None)("prompt", "id", beams)
         ]
-    assert exchange.completion_tokens == 1 == len(outputs)
+    (output,) = outputs
+    assert (exchange.prompt_tokens, exchange.completion_tokens) == (len(output.prompt_token_ids), 3)
     assert bench.exits() == {"none": 1}

@@ -46,6 +46,13 @@ def test_the_card_says_how_completions_are_read(folder, card):
     assert checkpoint.think == ("[THINK]", "[/THINK]")
 
 
+def test_a_checkpoint_in_mistrals_format_has_its_tokenizer_in_one_file(folder):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    (folder / "tekken.json").write_text("{}")
+    assert load_checkpoint(folder).template == ""
+
+
 @pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])
 def test_a_model_thinks_if_its_chat_template_says_so(folder, file):
     assert not load_checkpoint(folder).thinks

@@ -177,3 +177,12 @@ def test_the_command_says_what_to_do(tmp_path):
     result = run(str(tmp_path))
     assert "\nno   checkpoint " in result.output
     assert "stepgrpo train quickstart" in result.output
+
+
+def test_the_command_examines_what_serve_would_serve(tmp_path, monkeypatch):
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"checkpoint: {tmp_path / 'nowhere'}\n")
+    monkeypatch.setenv("STEPGRPO_SETTINGS", str(file))
+    assert f"there is no checkpoint folder {tmp_path / 'nowhere'}" in run().output
+    monkeypatch.delenv("STEPGRPO_SETTINGS")
+    assert f"{tmp_path / 'nowhere'}" in run("--settings", str(file)).output

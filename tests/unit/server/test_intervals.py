@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from server.intervals import LEAST_PAIRS, PairedTokens
+from server.intervals import LEAST_PAIRS, PairedTokens, _student
 
 RUNS = 1000
 
@@ -15,6 +15,13 @@ def paired(actual, baseline):
     for pair in zip(actual, baseline, strict=True):
         tokens.add(*pair)
     return tokens
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"), [(19, 2.093024), (24, 2.063899), (29, 2.045230), (99, 1.984217), (10_000, 1.960201)]
+)
+def test_the_quantile_of_students_t(freedom, quantile):
+    assert _student(freedom) == pytest.approx(quantile, abs=1e-4)
 
 
 def difficulty(random, size, spread):

