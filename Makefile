@@ -1,4 +1,4 @@
-# Every habit of the project is one target. Each first prepares .venv, which costs nothing once it stands.
+# Every common task is one target. Each first prepares .venv, which costs nothing once it stands.
 
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; \

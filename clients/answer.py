@@ -51,6 +51,9 @@ Event = ThinkingText | AnswerText | Answer
 class IncompleteAnswerError(Exception):
     """A stream ended before its answer did."""
 
+    def __init__(self) -> None:
+        super().__init__("the stream ended before the answer did: ask again, and see the server's log")
+
 
 @dataclass(slots=True)
 class AnswerBuilder:
@@ -85,7 +88,7 @@ class AnswerBuilder:
             IncompleteAnswerError: no chunk said that the answer is finished.
         """
         if self._finish_reason is None:
-            raise IncompleteAnswerError("the stream ended before the answer did: ask again, and see the server's log")
+            raise IncompleteAnswerError
         return Answer(
             thinking="".join(self._thinking),
             text="".join(self._text),

@@ -125,7 +125,7 @@ def compare(
     if output is not None and find_spec("matplotlib") is None:
         _fail("compare", "--output draws a plot: pip install matplotlib, or leave it out")
     options = _options(temperature, max_tokens, seed)
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
 
     async def run() -> Comparison:
         async with (
@@ -147,11 +147,12 @@ def compare(
         _fail("compare", f"no question was answered by both: {comparison.failures[0].error}", code=1)
     from clients.compare_report import table, write
 
-    console.print(table(comparison))
-    console.print(comparison.verdict(), highlight=False)
     if output is not None:
         write(comparison, output)
-        console.print(f"report and plot: {output}", highlight=False)
+    console.print(table(comparison))
+    console.print(comparison.verdict())
+    if output is not None:
+        console.print(f"report and plot: {output}")
     if comparison.failures:
         _fail("compare", f"{len(comparison.failures)} questions failed, first: {comparison.failures[0].error}", code=1)
 

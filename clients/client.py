@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final, Required, Self, TypedDict, Unpack
 
-from openai import AsyncOpenAI, OpenAI
+from openai import APIConnectionError, APITimeoutError, AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from clients.answer import Answer, AnswerBuilder, Event, answer_of
+from clients.answer import Answer, AnswerBuilder, Event, IncompleteAnswerError, answer_of
 from clients.control import ExitControl
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -88,13 +89,14 @@ class Client:
             IncompleteAnswerError: the stream broke off.
         """
         builder = AnswerBuilder()
-        with self.openai.chat.completions.create(
+        stream = self.openai.chat.completions.create(
             model=self.model,
             stream=True,
             stream_options={"include_usage": True},
             **_request(question, control),
             **options,
-        ) as chunks:
+        )
+        with stream as chunks, _begun():
             for chunk in chunks:
                 yield from builder.feed(chunk)
         yield builder.finish()
@@ -146,16 +148,18 @@ class AsyncClient:
     ) -> AsyncIterator[Event]:
         """As :meth:`Client.stream`."""
         builder = AnswerBuilder()
-        async with await self.openai.chat.completions.create(
+        stream = await self.openai.chat.completions.create(
             model=await self.model(),
             stream=True,
             stream_options={"include_usage": True},
             **_request(question, control),
             **options,
-        ) as chunks:
-            async for chunk in chunks:
-                for event in builder.feed(chunk):
-                    yield event
+        )
+        async with stream as chunks:
+            with _begun():
+                async for chunk in chunks:
+                    for event in builder.feed(chunk):
+                        yield event
         yield builder.finish()
 
     async def close(self) -> None:
@@ -177,6 +181,17 @@ def api_url(url: str) -> str:
 def key_of_environment() -> str:
     """The API key of the environment; servers that ask for none take any."""
     return os.environ.get(KEY_VARIABLE) or "none"
+
+
+@contextmanager
+def _begun() -> Iterator[None]:
+    """A connection that is lost here leaves an incomplete answer: the server was there, for it has begun to answer."""
+    try:
+        yield
+    except APITimeoutError:
+        raise
+    except APIConnectionError as error:
+        raise IncompleteAnswerError from error
 
 
 def _request(question: Question, control: ExitControl | None) -> _Request:

@@ -34,12 +34,14 @@ class Respondent:
         self._slots = asyncio.Semaphore(concurrency)
 
     async def ask(self, question: str, options: Options) -> Answer | str:
-        """The answer, or in one line why there is none."""
+        """The answer, or in one line why there is none that could be compared."""
+        url = str(self.client.openai.base_url)
         async with self._slots:
             try:
-                return await self.client.ask(question, **options)
+                answer = await self.client.ask(question, **options)
             except Failure as error:
-                return advice(error, str(self.client.openai.base_url))
+                return advice(error, url)
+        return answer if answer.completion_tokens else f"{url} counts no tokens: its answers have no `usage`"
 
 
 def read_questions(path: Path) -> list[Asked]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from rich.table import Table
+from rich.text import Text
 
 from clients.comparison import Comparison, Measured, Side
 
@@ -17,7 +18,7 @@ HEADINGS: Final = ("question", "tokens, base", "tokens, tuned", "saved", "steps"
 
 def table(comparison: Comparison) -> Table:
     """The pairs and their means, for the terminal."""
-    shown = Table(title=f"{comparison.base} and {comparison.tuned}", show_footer=True, expand=True)
+    shown = Table(title=Text(f"{comparison.base} and {comparison.tuned}"), show_footer=True, expand=True)
     means = _means(comparison)
     label = "mean" if len(comparison.pairs) <= SHOWN else f"mean of all {len(comparison.pairs)}"
     shown.add_column(HEADINGS[0], footer=label, no_wrap=True, overflow="ellipsis", ratio=1)
@@ -25,7 +26,7 @@ def table(comparison: Comparison) -> Table:
         narrow, means_below = heading.replace(", ", ",\n"), footer.replace(" > ", " >\n")
         shown.add_column(narrow, footer=means_below, justify="right")
     for row in _rows(comparison)[:SHOWN]:
-        shown.add_row(*row)
+        shown.add_row(*map(Text, row))
     return shown
 
 
@@ -54,7 +55,7 @@ def markdown(comparison: Comparison) -> str:
     rows = [*_rows(comparison), ["**mean**", *_means(comparison)]]
     lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
     if comparison.failures:
-        lines += ["", "Failed:", "", *(f"- {failed.question}: {failed.error}" for failed in comparison.failures)]
+        lines += ["", "Failed:", "", *(_line(f"- {failed.question}: {failed.error}") for failed in comparison.failures)]
     return "\n".join(lines) + "\n"
 
 
@@ -86,16 +87,20 @@ def plot(comparison: Comparison, path: Path) -> None:
 def _rows(comparison: Comparison) -> list[list[str]]:
     return [
         [
-            pair.question,
+            _line(pair.question),
             str(pair.base.tokens),
             str(pair.tuned.tokens),
-            f"{1 - pair.tuned.tokens / pair.base.tokens:.0%}" if pair.base.tokens else "",
+            f"{1 - pair.tuned.tokens / pair.base.tokens:.0%}",
             _two(pair.base.steps, pair.tuned.steps),
             pair.tuned.exit_reason or "?",
             _two(_mark(pair.base), _mark(pair.tuned)),
         ]
         for pair in comparison.pairs
     ]
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _means(comparison: Comparison) -> list[str]:

@@ -221,6 +221,22 @@ async def test_text_streams_in_before_the_answer_ends(page, lane, scripted):
     assert await lane.step_tokens() == [3, 3]
 
 
+async def test_a_comparison_names_the_models_that_were_asked(page, scripted):
+    seen = Event()
+    scripted.models = ["one", "other"]
+    scripted.script = [thinking("Two.", 3), seen, answer("2", 8), end(), END]
+    await page.goto(scripted.url)
+    await expect(page.get_by_role("button", name="Ask")).to_be_enabled()
+    await page.get_by_label("Side by side").check()
+    await page.get_by_label("Question").fill("What is one and one?")
+    await page.get_by_role("button", name="Ask").click()
+    second = Lane(page.get_by_role("region", name="Second answer"))
+    await expect(second.steps).to_have_count(1)
+    await second.root.get_by_label("Model").select_option("0")
+    seen.set()
+    await expect(page.locator("#difference")).to_have_text("Tokens for this question: one 8, other 8. No difference.")
+
+
 async def test_the_live_strip_does_not_knock_again_without_a_key(page, scripted):
     scripted.key = "sk-right"
     await page.goto(scripted.url)

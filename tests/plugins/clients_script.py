@@ -34,10 +34,11 @@ class Scripted:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.replies.append((status, {"content-type": "application/json"} | named, json.dumps(body).encode()))
 
-    def stream(self, *chunks: dict[str, Any], done: bool = True) -> None:
+    def stream(self, *chunks: dict[str, Any], done: bool = True, lost: bool = False) -> None:
         events = [*map(json.dumps, chunks), *(["[DONE]"] if done else [])]
         body = "".join(f"data: {event}\n\n" for event in events).encode()
-        self.replies.append((200, {"content-type": "text/event-stream"}, body))
+        headers = {"content-type": "text/event-stream", "content-length": str(len(body) + lost)}
+        self.replies.append((200, headers, body))
 
 
 def chunk(*, usage: int | None = None, **choice: Any) -> dict[str, Any]:

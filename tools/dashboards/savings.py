@@ -20,10 +20,22 @@ def ratio(source: str, window: str = "$__rate_interval") -> str:
 SAVED = f"({rate(BASELINE, where=CALIBRATED)} - {rate(ACTUAL, where=CALIBRATED)})"
 """Tokens saved per second, by the calibration."""
 
-ENGINE_SHARE = f"{SAVED} / ({rate('vllm:generation_tokens_total')} > 0)"
-"""What part of the engines' output the saved tokens would have been in addition."""
 
-ENGINES = f"count(vllm:num_requests_running{{{SELECTED}}})"
+def gained(family: str, where: str = "") -> str:
+    """What a counter gained in the time range shown, added up over the selected replicas."""
+    matchers = f"{SELECTED}, {where}" if where else SELECTED
+    return f"sum (increase({family}{{{matchers}}}[$__range]))"
+
+
+SAVED_IN_RANGE = f"({gained(BASELINE, CALIBRATED)} - {gained(ACTUAL, CALIBRATED)})"
+"""Tokens saved in the time range shown, by the calibration."""
+
+BUSY = (
+    f"$__range_s * sum (sum_over_time((vllm:num_requests_running{{{SELECTED}}} > bool 0)[$__range:]))"
+    " / scalar(count_over_time(vector(1)[$__range:]))"
+)
+"""Seconds of the time range shown that the engines had a request to work on, added up. An engine that did not run for
+the whole range was idle for the rest."""
 
 
 def savings() -> Dashboard:
@@ -45,22 +57,21 @@ def savings() -> Dashboard:
                     "Tokens saved",
                     "Tokens saved in the time range shown, by the calibration.",
                     "short",
-                    f"sum (increase({BASELINE}{{{SELECTED}, {CALIBRATED}}}[$__range]))"
-                    f" - sum (increase({ACTUAL}{{{SELECTED}, {CALIBRATED}}}[$__range]))",
+                    SAVED_IN_RANGE,
                 ),
                 number(
                     "GPU-seconds saved",
-                    "Accelerator time that the saved tokens of the time range would have taken at the engines' "
-                    "present rate of tokens per second (an idle engine counts in full).",
+                    "Accelerator time that the tokens saved in the time range would have taken, had they come as "
+                    "fast as those that were generated: tokens saved, over tokens generated per second in which an "
+                    "engine had a request to work on, times the GPUs per replica set above. Idle time counts nowhere.",
                     "s",
-                    f"$gpus * {ENGINES} * $__range_s * {ENGINE_SHARE}",
+                    f"$gpus * {BUSY} * {SAVED_IN_RANGE} / ({gained('vllm:generation_tokens_total')} > 0)",
                 ),
                 number(
                     "Cost saved",
                     "Tokens saved in the time range shown, at the price per million output tokens set above.",
                     "currencyUSD",
-                    f"$price / 1e6 * (sum (increase({BASELINE}{{{SELECTED}, {CALIBRATED}}}[$__range]))"
-                    f" - sum (increase({ACTUAL}{{{SELECTED}, {CALIBRATED}}}[$__range])))",
+                    f"$price / 1e6 * {SAVED_IN_RANGE}",
                     decimals=4,
                 ),
                 lines(

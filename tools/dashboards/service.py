@@ -4,7 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.panels import SELECTED, board, lines, number, quantiles, rate
 
-V1 = 'job="stepgrpo", instance=~"$instance", handler=~"/v1/.*"'
+V1 = 'job="stepgrpo", instance=~"$instance", handler=~"/v1/.*", method="POST"'
 REQUESTS = f"sum (rate(http_requests_total{{{V1}}}[$__rate_interval]))"
 ERRORS = f'sum (rate(http_requests_total{{{V1}, status="5xx"}}[$__rate_interval]))'
 
@@ -17,10 +17,16 @@ def service() -> Dashboard:
         "Rate, errors, latency and saturation.",
         [
             number("Servers up", "Servers that Prometheus can scrape.", "short", 'sum(up{job="stepgrpo"})', decimals=0),
-            number("Requests per second", "Requests under /v1, whatever their outcome.", "reqps", REQUESTS, decimals=2),
+            number(
+                "Requests per second",
+                "Requests for answers (POST under /v1), however they end.",
+                "reqps",
+                REQUESTS,
+                decimals=2,
+            ),
             number(
                 "Error ratio",
-                "Share of the requests under /v1 that end in a server error (5xx).",
+                "Share of the requests for answers (POST under /v1) that end in a server error (5xx).",
                 "percentunit",
                 f"({ERRORS} or vector(0)) / {REQUESTS}",
             ),
@@ -32,7 +38,7 @@ def service() -> Dashboard:
             ),
             lines(
                 "Requests by status",
-                "Requests under /v1 by class of HTTP status: 4xx are the clients' mistakes and refusals, 5xx are ours.",
+                "Requests for answers, by class of HTTP status: 4xx are the clients' mistakes and refusals, 5xx ours.",
                 "reqps",
                 [(f"sum by (status) (rate(http_requests_total{{{V1}}}[$__rate_interval]))", "{{status}}")],
                 stacked=True,

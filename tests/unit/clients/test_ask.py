@@ -129,6 +129,14 @@ def test_a_refusal_says_what_to_do(scripted, status, advised):
     assert advised in result.output
 
 
+def test_what_had_come_of_an_answer_that_breaks_off_ends_its_line_before_the_error(scripted):
+    scripted.stream(*THINKING_ALOUD[:1], done=False, lost=True)
+    result = run("--url", scripted.url, "--model", "m", "How?")
+    assert result.exit_code == 1
+    assert result.output.startswith("  1  12. Hold on, 19.\nstepgrpo ask: ")
+    assert "the stream ended before the answer did" in result.output
+
+
 def test_no_server_and_no_question():
     result = run("--url", "http://127.0.0.1:9", "--timeout", "5", "How?")
     assert result.exit_code == 1

@@ -80,10 +80,15 @@ async def test_the_asynchronous_client_does_the_same(scripted):
     await client.close()
 
 
-def test_a_stream_that_breaks_off_is_no_answer(client, scripted):
-    scripted.stream(*STREAM[:3], done=False)
+@pytest.mark.parametrize("lost", [False, True], ids=["ended", "connection lost"])
+async def test_a_stream_that_breaks_off_is_no_answer(client, scripted, lost):
+    for _ in range(2):
+        scripted.stream(*STREAM[:3], done=False, lost=lost)
     with pytest.raises(IncompleteAnswerError, match="ended before"):
         list(client.stream("?"))
+    async with AsyncClient(scripted.url, model="m") as other:
+        with pytest.raises(IncompleteAnswerError, match="ended before"):
+            [event async for event in other.stream("?")]
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -96,6 +96,20 @@ def test_the_report_holds_every_pair_and_every_failure(tmp_path):
     assert "<svg" in (tmp_path / "new" / "compare.svg").read_text()
 
 
+def test_questions_are_text_and_never_markup_nor_lines(tmp_path):
+    comparison = compared(pair(100, 50, question="[/INST] :100:\n[bold]How?"))
+    comparison.base = "[/base]"
+    comparison.failures.append(Failed("Why\nnot?", "no\nserver"))
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table(comparison))
+    shown = console.export_text()
+    assert "[/base] and tuned" in shown
+    assert "[/INST] :100: [bold]How?" in shown
+    text = markdown(comparison)
+    assert "| [/INST] :100: [bold]How? | 100 |" in text
+    assert "- Why not?: no server\n" in text
+
+
 def run(*arguments):
     return CliRunner().invoke(stepgrpo.app, ["compare", *arguments], prog_name="stepgrpo", env={"COLUMNS": "200"})
 
@@ -123,6 +137,44 @@ def test_a_question_that_fails_is_named_and_fails_the_command(scripted, tmp_path
     assert result.exit_code == 1
     assert "1 questions failed, first: http" in result.output
     assert "too long" in result.output
+
+
+def test_hostile_names_neither_fail_the_command_nor_cost_the_report(scripted, tmp_path):
+    questions = tmp_path / "questions"
+    questions.write_text("Say [/INST].\n")
+    for _ in range(2):
+        scripted.reply(completion())
+    both = ["--base", scripted.url, "--tuned", scripted.url, "--base-model", "[/a]", "--tuned-model", "[/b]"]
+    result = run(*both, "--output", str(tmp_path / "[/out]"), str(questions))
+    assert result.exit_code == 0, result.output
+    assert "[/b] saves 0.0% of the tokens of [/a]" in result.output
+    assert f"report and plot: {tmp_path / '[/out]'}" in result.output.replace("\n", "")
+
+
+def test_the_report_is_written_before_anything_is_printed(scripted, tmp_path, monkeypatch):
+    def broken(_):
+        raise RuntimeError
+
+    questions = tmp_path / "questions"
+    questions.write_text("How?\n")
+    for _ in range(2):
+        scripted.reply(completion())
+    both = ["--base", scripted.url, "--tuned", scripted.url, "--base-model", "a", "--tuned-model", "b"]
+    monkeypatch.setattr("clients.compare_report.table", broken)
+    assert isinstance(run(*both, "--output", str(tmp_path / "out"), str(questions)).exception, RuntimeError)
+    assert (tmp_path / "out" / "compare.md").exists()
+
+
+def test_servers_that_count_no_tokens_cannot_be_compared(scripted, tmp_path):
+    questions = tmp_path / "questions"
+    questions.write_text("How?\n")
+    for _ in range(2):
+        scripted.reply(completion() | {"usage": None})
+    both = ["--base", scripted.url, "--tuned", scripted.url, "--base-model", "a", "--tuned-model", "b"]
+    result = run(*both, str(questions))
+    assert result.exit_code == 1
+    reason = f"{scripted.url}/v1/ counts no tokens: its answers have no `usage`"
+    assert f"\nstepgrpo compare: no question was answered by both: {reason}\n" in result.output
 
 
 def test_a_plot_that_cannot_be_drawn_is_refused_before_anything_is_asked(scripted, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from programs import compose
 
 from server.app import SHUTDOWN_SECONDS
+from server.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 PROFILES = {
@@ -21,7 +23,7 @@ ALWAYS = {"prometheus", "grafana"}
 
 
 def resolved(*options, **variables):
-    names = ("COMPOSE_PROFILES", "BIND", "PORT", "MODEL", "GPUS")
+    names = ("COMPOSE_PROFILES", "BIND", "PORT", "MODEL", "GPUS", "API_KEYS_FILE", "STEPGRPO_API_KEY")
     environment = {name: value for name, value in os.environ.items() if name not in names} | variables
     command = [*compose(), "--project-directory", str(ROOT), *options, "config", "--format", "json"]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -71,8 +73,14 @@ def test_a_server_has_longer_to_end_than_it_takes(services):
 
 def test_ports_are_open_to_this_machine_only_unless_asked(services):
     assert all(port["host_ip"] == "127.0.0.1" for service in services.values() for port in service["ports"])
-    asked = resolved(BIND="0.0.0.0", PORT="9000")["services"]["server"]["ports"]
-    assert [(port["host_ip"], port["published"]) for port in asked] == [("0.0.0.0", "9000")]
+    asked = resolved("--profile", "load", BIND="0.0.0.0", PORT="9000")["services"]
+    opened = {
+        name: port["published"]
+        for name, each in asked.items()
+        for port in each["ports"]
+        if port["host_ip"] == "0.0.0.0"
+    }
+    assert opened == {"server": "9000"}, "what needs no login stays where it is"
 
 
 def test_versions_are_pinned(services):
@@ -90,9 +98,29 @@ def test_what_is_mounted_from_the_clone_exists_and_is_read_only(services):
                 assert Path(volume["source"]).exists(), volume
 
 
-def test_no_service_is_given_a_secret(services):
-    names = [name.lower() for service in services.values() for name in service.get("environment") or {}]
-    assert not [name for name in names if "password" in name or "token" in name or "key" in name]
+def test_no_service_is_given_a_secret_unless_asked(services):
+    given = {
+        name.lower(): value for each in services.values() for name, value in (each.get("environment") or {}).items()
+    }
+    assert not [name for name, value in given.items() if value and re.search("password|token|key", name)]
+
+
+@pytest.mark.parametrize("profile", ["load", "load-gpu"])
+def test_a_file_of_keys_is_for_the_server_and_one_key_for_the_load(tmp_path, profile):
+    keys = tmp_path / "keys.yaml"
+    keys.write_text("- {name: load, key: sk-load}\n")
+    services = resolved("--profile", profile, API_KEYS_FILE=str(keys), STEPGRPO_API_KEY="sk-load")["services"]
+    for name, service in services.items():
+        given = service.get("environment") or {}
+        mounted = [volume["target"] for volume in service.get("volumes", []) if volume.get("source") == str(keys)]
+        assert mounted == ([given["STEPGRPO_API_KEYS_FILE"]] if name.startswith("server") else []), name
+        assert given.get("STEPGRPO_API_KEY") == ("sk-load" if name.startswith("locust") else None), name
+
+
+def test_without_a_file_of_keys_the_variable_is_empty_which_the_server_takes_for_unset(services, monkeypatch):
+    (server,) = [service for name, service in services.items() if name.startswith("server")]
+    monkeypatch.setenv("STEPGRPO_API_KEYS_FILE", server["environment"]["STEPGRPO_API_KEYS_FILE"])
+    assert load_settings({}).api_keys_file is None
 
 
 def test_the_load_waits_for_a_server_that_is_ready(services):

@@ -2,11 +2,14 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
+import panel_queries
 import pytest
 import yaml
 from dashboards.__main__ import FOLDER, documents
+from programs import program
 from prometheus_client import CollectorRegistry
 
 from server.metrics import EfficiencyMetrics
@@ -71,6 +74,29 @@ def test_every_family_of_ours_is_shown_and_exists():
         for name in re.findall(r"\bstepgrpo_\w+", expression)
     }
     assert shown == ours - {"stepgrpo_checkpoint_info", "stepgrpo_build_info"}
+
+
+@pytest.mark.integration
+def test_an_idle_engine_saves_no_time(tmp_path):
+    """Of two engines, one is busy for five minutes of a day, and gives half of the base model's tokens."""
+    (query,) = next(p.queries for p in panel_queries.panels("5m", 24 * 3600) if p.title == "GPU-seconds saved")
+    series = {
+        'vllm:num_requests_running{model_name="m", instance="a"}': "0x700 4x4 0x740",
+        'vllm:num_requests_running{model_name="m", instance="b"}': "_x1000 0x440",
+        'vllm:generation_tokens_total{model_name="m", instance="a"}': "0x700 100+100x4 500x740",
+        'stepgrpo_actual_tokens_total{model_name="m", instance="a", source="calibrated"}': "0x700 100+100x4 500x740",
+        'stepgrpo_baseline_tokens_total{model_name="m", instance="a", source="calibrated"}': "0x700 200+200x4 1000x740",
+    }
+    seconds = [{"labels": "{}", "value": 300}]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": f"round({query.expression}, 10)", "eval_time": "24h", "exp_samples": seconds}],
+    }
+    (tmp_path / "test.yml").write_text(json.dumps({"evaluation_interval": "1m", "tests": [test]}))
+    command = [program("promtool", "Debian's package prometheus"), "test", "rules", tmp_path / "test.yml"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_grafana_finds_its_data_source_and_dashboards():

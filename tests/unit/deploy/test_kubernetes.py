@@ -1,5 +1,6 @@
 """The manifests, rendered by kubectl and checked offline against Kubernetes's own schemas."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from server.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 OVERLAYS = ("cpu", "gpu")
+SCALING = (ROOT / "docs" / "scaling.md").read_text()
 VERSIONS = ("1.30", "1.34")
 CUSTOM = {"PodMonitor", "ScaledObject"}
 """Kinds of Prometheus Operator and KEDA, whose schemas are not Kubernetes's."""
@@ -82,6 +84,12 @@ def test_probes_ask_for_life_and_for_readiness(container):
     assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] >= 600
 
 
+def test_a_rollout_is_not_given_up_while_a_pod_may_still_load_its_model(objects, container):
+    probe = container["startupProbe"]
+    loading = probe["failureThreshold"] * probe["periodSeconds"]
+    assert objects["Deployment"]["spec"]["progressDeadlineSeconds"] > loading
+
+
 def test_the_service_sets_no_variable_that_the_server_would_take_for_a_setting(objects, pod):
     injected = objects["Service"]["metadata"]["name"].upper() + "_PORT"
     assert injected == "STEPGRPO_PORT"
@@ -107,6 +115,17 @@ def test_selectors_find_the_pods(objects):
     assert objects["Service"]["spec"]["ports"][0]["targetPort"] == port["name"]
     assert objects["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["port"] == port["name"]
     assert labels[objects["PodMonitor"]["spec"]["jobLabel"]] == "stepgrpo"
+
+
+def test_the_rules_become_objects_as_the_page_says():
+    (loop,) = re.findall(r"^\$ (for rules in .*?) \| kubectl apply -f -$", SCALING, re.MULTILINE | re.DOTALL)
+    result = subprocess.run(["bash", "-euo", "pipefail", "-c", loop], cwd=ROOT, capture_output=True, check=True)
+    made = [each for each in yaml.safe_load_all(result.stdout) if each]
+    assert {each["kind"] for each in made} == {"PrometheusRule"}
+    rules = sorted(ROOT.glob("deploy/prometheus/rules/*.yml"))
+    assert {each["metadata"]["name"]: each["spec"] for each in made} == {
+        f"stepgrpo-{path.stem}": yaml.safe_load(path.read_text()) for path in rules
+    }
 
 
 def test_queue_depth_scales_the_gpu_servers_and_nobody_else_sets_their_number():

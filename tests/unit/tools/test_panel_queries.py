@@ -17,6 +17,7 @@ def test_the_window_the_range_and_the_price_are_what_was_asked_for():
     assert "[300s]" in expressions["Tokens saved"][0]
     assert "0.60 / 1e6" in expressions["Cost saved"][0]
     assert "* 300 *" in expressions["GPU-seconds saved"][0]
+    assert "[300s:]" in expressions["GPU-seconds saved"][0]
 
 
 def test_every_kind_of_panel_can_be_drawn():
