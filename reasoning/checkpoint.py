@@ -109,8 +109,11 @@ class StepGrpoCard(_Part):
     calibration: Calibration | None = None
 
     def save(self, folder: str | Path) -> None:
-        """Write the card into an existing checkpoint folder."""
-        (Path(folder) / CARD_NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        """Write the card into an existing checkpoint folder; a kill leaves the old one or the new one."""
+        path = Path(folder) / CARD_NAME
+        partial = path.with_suffix(".partial")
+        partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
 
 
 def load_card(folder: str | Path) -> StepGrpoCard | None:

@@ -1,7 +1,9 @@
 """``stepgrpo eval --benchmark``: many models on the same benchmarks, as JSON, Markdown and plots."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from reasoning import boxed_answer
 from training.answering import Reply, from_checkpoint, from_url, is_url, load_tokenizer
-from training.benchmarks import Item, load_benchmark, same_text
+from training.benchmarks import Item, is_right, load_benchmark
 from training.calibration import calibration, folder_to_calibrate, stamp
 from training.data import GENERATED, SUFFIXES, DataError, file_questions, held_out
 from training.evaluation import difficulty
@@ -20,6 +22,7 @@ from training.json_text import json_text
 from training.problems import Split
 from training.progress import StageCallback
 from training.recipe import DataSettings, Recipe
+from training.replies import recalled
 from training.report import listed, plot_training
 from training.sampler import Sampling
 from training.scores import Answers, Level, against, all_questions, average_at_k, by_difficulty, pareto_front, pass_at_k
@@ -40,6 +43,8 @@ def evaluate_models(
 ) -> Path:
     """Ask every model every question ``samples`` times and write the report; the first model is the reference.
 
+    Replies are kept in ``output`` until the report is there: an evaluation that was cut short goes on with them.
+
     Args:
         recipe: its markers, tags, token limit and evaluation sampling.
         models: checkpoints, hub names, or base URLs of servers (``http...``).
@@ -58,6 +63,7 @@ def evaluate_models(
     stamped = folder_to_calibrate(recipe, models) if calibrate else None
     sampling = Sampling(recipe.evaluation.temperature, recipe.evaluation.top_p)
     found: list[Answers] = []
+    kept = output / "replies"
     items = {name: _items(recipe, name, folder, split) for name in benchmarks}
     for model in models:
         if not is_url(model):
@@ -65,14 +71,16 @@ def evaluate_models(
     for model in models:
         done = on_stage(model)
         for index, name in enumerate(items, start=1):
-            ask = from_url if is_url(model) else from_checkpoint
-            replies = ask(recipe, model, [item.question for item in items[name]], sampling, samples)
+            questions = [item.question for item in items[name]]
+            ask = partial(from_url if is_url(model) else from_checkpoint, recipe, model, questions, sampling, samples)
+            replies = recalled(kept, recipe, model, questions, samples, ask)
             found.append(score(recipe, model, name, items[name], replies))
             done(index, len(items), {"accuracy": average_at_k(found[-1])})
     write_benchmarks(output, recipe, sorted(found, key=lambda one: list(items).index(one.benchmark)))
     if stamped is not None:
         base, tuned = (all_questions([one for one in found if one.model == model]) for model in models)
         stamp(stamped, calibration(", ".join(Path(name).name for name in items), sampling, base, tuned))
+    shutil.rmtree(kept)
     return output
 
 
@@ -116,7 +124,7 @@ def _grade(recipe: Recipe, item: Item, reply: Reply) -> tuple[bool, Grade]:
         inside=inside,
     )
     boxed = boxed_answer(found.trace.answer)
-    return found.correct or (boxed is not None and same_text(boxed, item.answer)), found
+    return found.correct or (boxed is not None and is_right(boxed, item)), found
 
 
 def write_benchmarks(folder: Path, recipe: Recipe, found: Sequence[Answers]) -> None:

@@ -3,24 +3,31 @@
 import random
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from training.data import SUFFIXES, DataError
 
 BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
-LETTERS = "ABCD"
+BOXED_LETTER = "\nPlease reason step by step, and put the letter of your choice within \\boxed{}."
 CHOICE = re.compile(r"^\(?([A-Za-z])\)$")
+OPTION = re.compile(r"^\(([A-Z])\) (.+)$", re.MULTILINE)
+LEADING_LETTER = re.compile(r"\(?([A-Za-z])(?:\)|[.:])(?:\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question; ``difficulty`` groups items (a level, a year, a task), where the benchmark has one."""
+    """One question; ``difficulty`` groups items (a level, a year, a task), where the benchmark has one.
+
+    ``choices``: what there is to choose from, in the order of the letters; ``answer`` is then a letter.
+    """
 
     question: str
     answer: str
     difficulty: str = ""
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,9 @@ def _gpqa(row: dict[str, Any], _: str) -> Item:
     right = row["Correct Answer"].strip()
     choices = [right, *(row[f"Incorrect Answer {number}"].strip() for number in (1, 2, 3))]
     random.Random(row["Question"]).shuffle(choices)
-    listed = "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=True))
-    return Item(f"{row['Question'].strip()}\n\n{listed}", LETTERS[choices.index(right)], _level(row))
+    listed = "\n".join(f"({letter}) {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False))
+    letter = ascii_uppercase[choices.index(right)]
+    return Item(f"{row['Question'].strip()}\n\n{listed}", letter, _level(row), tuple(choices))
 
 
 def _level(row: dict[str, Any]) -> str:
@@ -71,7 +79,9 @@ def _level(row: dict[str, Any]) -> str:
 
 
 def _bbh(row: dict[str, Any], config: str) -> Item:
-    return Item(row["input"], CHOICE.sub(r"\1", row["target"]), config)
+    letter = CHOICE.match(row["target"])
+    choices = tuple(text for _, text in OPTION.findall(row["input"])) if letter else ()
+    return Item(row["input"], letter[1] if letter else row["target"], config, choices)
 
 
 BBH_TASKS = (
@@ -95,12 +105,12 @@ BENCHMARKS = {
 
 
 def load_benchmark(name: str, folder: Path | None = None) -> list[Item]:
-    r"""All items of a benchmark, each asking for a ``\boxed{}`` answer.
+    r"""All items of a benchmark, each asking for a ``\boxed{}`` answer, a letter where there are choices.
 
     Args:
         name: one of :data:`BENCHMARKS`.
         folder: where files in the public format lie (``NAME.jsonl``, ``.parquet`` or ``.csv``; for ``bbh`` one per
-            task, ``bbh/TASK.jsonl``); the hub by default.
+            task, ``bbh/TASK.json`` or ``.jsonl``); the hub by default.
 
     Raises:
         DataError: no such benchmark or file, or a row that does not read.
@@ -115,7 +125,7 @@ def load_benchmark(name: str, folder: Path | None = None) -> list[Item]:
                 item = benchmark.read(row, config or "")
             except (KeyError, AttributeError) as error:
                 raise DataError(f"{name}: row {index} does not read ({error!r}); is it the public format?") from error
-            items.append(Item(item.question + BOXED, item.answer, item.difficulty))
+            items.append(replace(item, question=item.question + (BOXED_LETTER if item.choices else BOXED)))
     if not items:
         raise DataError(f"{name}: no rows found")
     return items
@@ -136,17 +146,30 @@ def _rows(benchmark: Benchmark, name: str, config: str | None, folder: Path | No
             return ()
         raise DataError(f"no file {stem}.jsonl, .parquet or .csv; put it there, or leave the folder out to use the hub")
     rows = load_dataset(SUFFIXES.get(path.suffix, "csv"), data_files=str(path), split="train")
-    return rows
+    return (one for row in rows for one in row.get("examples", [row]))  # a public file of bbh is one object
+
+
+def is_right(found: str, item: Item) -> bool:
+    """Whether a short answer is the item's: its words or, where there are choices, its letter or its option's text."""
+    if same_text(found, item.answer):
+        return True
+    bare, texts = _plain(found), [_plain(choice) for choice in item.choices]
+    if bare in texts:
+        return ascii_uppercase[texts.index(bare)] == item.answer
+    leading = LEADING_LETTER.match(bare) if texts else None
+    return leading is not None and same_text(leading[1], item.answer)
 
 
 def same_text(found: str, answer: str) -> bool:
-    """Whether two short answers are the same words, the same choice, as "(A)" and "a" are, or the same brackets."""
+    """Whether two short answers are the same words, commas between them or not, the same choice, as "(A)" and "a" are,
+    or the same brackets.
+    """
     return _plain(found) == _plain(answer)
 
 
 def _plain(text: str) -> str:
     bare = re.sub(r"\\text(?:bf)?\{([^{}]*)\}", r"\1", text).strip().rstrip(".").strip()
     bare = CHOICE.sub(r"\1", bare)
-    if not any(character.isalnum() for character in bare):
-        bare = re.sub(r"[\s\\]", "", bare)
-    return bare.casefold()
+    if any(character.isalnum() for character in bare):
+        return re.sub(r"[\s,]+", " ", bare).casefold()
+    return re.sub(r"[\s\\]", "", bare)

@@ -70,7 +70,7 @@ def card_of(folder: Path) -> StepGrpoCard:
     except CheckpointError as error:
         raise TrainingError(str(error)) from error
     if card is None:
-        raise TrainingError(f"{folder} has no step_grpo.json; only a checkpoint of `stepgrpo train` can be calibrated")
+        raise TrainingError(f"{folder} has no step_grpo.json, so it is no checkpoint of `stepgrpo train`")
     return card
 
 

@@ -17,6 +17,7 @@ from training.errors import TrainingError
 from training.problems import Split
 from training.progress import StageCallback
 from training.recipe import Recipe
+from training.saving import write_whole
 
 BASE = "base"
 _RATES = tuple({"grpo.learning_rate": rate} for rate in (5e-4, 2.5e-4, 1e-3))
@@ -124,7 +125,7 @@ def compare_methods(
 
     check_held_out(recipe.data)
     start = prepare_base(recipe, output / BASE, on_stage) if base is None else base
-    recipe = recipe.overridden({"grpo.token_budget": token_budget, "grpo.steps": MOST_STEPS})
+    recipe = recipe.overridden({"grpo.token_budget": token_budget, "grpo.steps": MOST_STEPS, "grpo.save_every": 0})
     shorter = recipe.overridden({"grpo.token_budget": trial_budget})
     _check_settings(
         output / "settings.json",
@@ -258,7 +259,5 @@ def carry_out(recipe: Recipe, base: Path, run: Run) -> Result:
         seconds=seconds,
     )
     run.folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(result), indent=2) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(asdict(result), indent=2) + "\n")
     return result

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from training.chat import chat_tokens
+from training.checkpoint import save_checkpoint
 from training.data import Question, take_questions
 from training.devices import local_device
 from training.engines import open_engine
@@ -22,7 +23,6 @@ from training.progress import StepCallback
 from training.recipe import Recipe
 from training.rollout import RolloutContext
 from training.sampler import Sampler, Sampling
-from training.saving import save_atomically
 from training.sft import Example, collate, next_token_loss
 from training.step_log import LOG_NAME
 
@@ -88,7 +88,7 @@ def train_distilled(
         model.to(computed).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-    save_atomically(output, write)
+    save_checkpoint(output, write, recipe, recipe.method)
 
 
 def collect(recipe: Recipe, method: Distillation, engine: Sampler, tokenizer: PreTrainedTokenizerBase) -> Harvest:

@@ -17,6 +17,7 @@ import torch
 from torch import distributed
 
 from training.sampler import Completion, EngineError, Finish, Request
+from training.sync import SyncError
 
 
 class Engine:
@@ -110,12 +111,23 @@ class Engine:
         return [scores[request_id] for request_id in order]
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Replace the weights and drop the KV cache that the old ones filled. Call it between rollouts only."""
+        """Replace the weights and drop the KV cache that the old ones filled. Call it between rollouts only.
 
-        def load(model: Any) -> None:
+        Raises:
+            SyncError: the last matrix that the engine does not fuse with others is not, to the bit, the given one.
+        """
+
+        def load(model: Any) -> list[str]:
             model.load_weights(weights.items())
+            held = dict(model.named_parameters())
+            whole = [name for name in weights if ".layers." in name and name in held and held[name].ndim == 2]
+            return [name for name in whole[-1:] if not torch.equal(held[name], weights[name].to(held[name]))]
 
-        self._engine.apply_model(load)
+        if lost := [name for names in self._engine.apply_model(load) for name in names]:
+            raise SyncError(
+                f"after the weight sync, the engine's {lost[0]} is not the trainer's: rollouts would come from another"
+                " policy than the one that is trained; set rollout.engine=transformers"
+            )
         self._engine.reset_prefix_cache()
 
     def close(self) -> None:

@@ -2,4 +2,4 @@
 
 
 class TrainingError(RuntimeError):
-    """A run cannot go on; the message says why and what to do. Its last checkpoint can be resumed."""
+    """A run cannot go on; the message says why and what to do."""

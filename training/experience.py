@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from reasoning import ExitPolicyConfig
+from reasoning import EXIT_REASONS, ExitPolicyConfig
 from training.chat import chat_tokens
 from training.grading import grade
 from training.methods import PolicyGradient, Scored
@@ -157,7 +157,10 @@ def exit_policy(recipe: Recipe) -> ExitPolicyConfig:
 
 
 def summarise(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Means of one rollout batch: length, forced tokens, exits by reason, trial answers and what they cost."""
+    """Means of one rollout batch: length, forced tokens, exits by reason, trial answers and what they cost.
+
+    Reasons that did not occur are there with 0, or the mean over processes would be one over those that saw them.
+    """
     confidences = sorted(value for rollout in rollouts for value in rollout.confidences)
     tokens = sum(len(rollout.completion_ids) for rollout in rollouts)
     summary = {
@@ -167,7 +170,7 @@ def summarise(rollouts: Sequence[Rollout]) -> dict[str, float]:
         "probe_tokens": fmean(rollout.probe_tokens for rollout in rollouts),
         "probe_seconds": sum(rollout.probe_seconds for rollout in rollouts),
     }
-    for reason in sorted({rollout.exit for rollout in rollouts}):
+    for reason in sorted({*EXIT_REASONS, *(rollout.exit for rollout in rollouts)}):
         summary[f"exit_{reason}"] = fmean(rollout.exit == reason for rollout in rollouts)
     for percent in (10, 50, 90) if confidences else ():
         summary[f"confidence_p{percent}"] = confidences[len(confidences) * percent // 100]

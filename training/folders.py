@@ -22,7 +22,7 @@ class Folders:
 
     @property
     def tuned(self) -> Path:
-        """The model after Step-GRPO."""
+        """The model after post-training, whatever the method."""
         return self.root / TUNED
 
     def report(self, split: Split) -> Path:

@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
 from training.chat import chat_tokens
+from training.checkpoint import save_checkpoint
 from training.data import take_questions
 from training.engines import open_engine
 from training.errors import TrainingError
@@ -28,7 +29,7 @@ from training.recipe import PruningSettings, Recipe
 from training.resume import MarkComplete, prepare, step_of
 from training.rollout import plain_rollouts
 from training.sampler import Request, Sampler, Sampling, generate
-from training.saving import clear_disk_errors, save_atomically
+from training.saving import clear_disk_errors
 from training.step_log import LOG_NAME, StepLog
 from training.sync import whole_weights
 
@@ -79,7 +80,6 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         self._logprob_seconds = 0.0
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        self._metrics["train"]["logprob_seconds"].append(self._logprob_seconds)
         mask = output["completion_mask"]
         forced = torch.zeros_like(mask)
         for row, rollout in enumerate(self.experience.rollouts):
@@ -91,9 +91,11 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         turn = self._step % self.args.steps_per_generation
         if turn == 0 or self._buffered_inputs is None:
             self._buffered_inputs = self._packed(self._generate_and_score_completions(generation_batch))
-            masks = [batch["completion_mask"] for batch in self._buffered_inputs]
-            self._metrics["train"]["trained_tokens"].append(float(sum(int(mask.sum()) for mask in masks)))
-            self._metrics["train"]["trained_cells"].append(float(sum(mask.numel() for mask in masks)))
+            masks = [batch["tool_mask"] for batch in self._buffered_inputs]
+            tokens, cells = sum(int((mask > 0).sum()) for mask in masks), sum(mask.numel() for mask in masks)
+            figures = self._over_processes(tokens, cells, self._logprob_seconds / self.accelerator.num_processes)
+            for name, figure in zip(("trained_tokens", "trained_cells", "logprob_seconds"), figures, strict=True):
+                self._metrics["train"][name].append(figure)
         inputs: dict[str, Any] = self._buffered_inputs[turn]
         return inputs
 
@@ -134,12 +136,19 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         old, logps = inputs.get("old_per_token_logps"), self._latest_logps
         forced = inputs["forced"] * (inputs["tool_mask"] > 0)
         first_update = self._step % self.args.steps_per_generation < self.args.gradient_accumulation_steps
-        if old is not None and logps is not None and not first_update and forced.any():
+        if old is not None and logps is not None and not first_update:
             ratio, gain = (logps - old).exp(), inputs["advantages"][:, None]
             clipped = (ratio > 1 + self.epsilon_high) & (gain > 0) | (ratio < 1 - self.epsilon_low) & (gain < 0)
-            share = (clipped * forced).sum() / forced.sum()
-            self._metrics["train"]["clip_ratio_forced"].append(share.item())
+            affected, all_forced = self._over_processes((clipped * forced).sum().item(), forced.sum().item())
+            if all_forced:
+                self._metrics["train"]["clip_ratio_forced"].append(affected / all_forced)
         return loss
+
+    def _over_processes(self, *values: float) -> list[float]:
+        """Sums over all processes."""
+        local = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        total: list[float] = self.accelerator.reduce(local, reduction="sum").tolist()
+        return total
 
 
 def _sample(prompts: list[Any], trainer: Trainer) -> dict[str, Any]:
@@ -166,7 +175,7 @@ def train_policy(
         recipe: what to do.
         method: its rollouts and rewards.
         base: checkpoint to start from (folder or hub name).
-        output: folder for weights, tokenizer and ``training_log.jsonl`` (one line a step).
+        output: folder for weights, tokenizer, card and ``training_log.jsonl`` (one line a step).
         on_step: called after every step with its number, the number of steps and its metrics.
         resume: go on from the last whole checkpoint of this run.
         callbacks: more of the trainer's.
@@ -211,7 +220,7 @@ def train_policy(
         with clear_disk_errors(output):
             trainer.train(resume_from_checkpoint=str(started_from) if started_from else None)
             trainer.experience.synchronise(trainer.model)
-            _save(trainer, tokenizer, output, getattr(torch, recipe.model.dtype))
+            _save(trainer, tokenizer, output, recipe)
     finally:
         if engine is None:
             sampler.close()
@@ -321,11 +330,12 @@ def _lora(recipe: Recipe) -> Any:
     )
 
 
-def _save(trainer: Trainer, tokenizer: Any, output: Path, dtype: torch.dtype) -> None:
-    """Write the trained weights as ``dtype``, adapters merged; every process takes part in gathering them."""
-    bare = trainer.accelerator.unwrap_model(trainer.model)
-    copies = {name: tensor.to("cpu", dtype, copy=True) for name, tensor in whole_weights(bare).items()}
-    if trainer.accelerator.is_main_process:
+def _save(trainer: Trainer, tokenizer: Any, output: Path, recipe: Recipe) -> None:
+    """Write the trained weights, adapters merged; all processes help to gather them, the main one keeps them."""
+    bare, main = trainer.accelerator.unwrap_model(trainer.model), trainer.accelerator.is_main_process
+    dtype = getattr(torch, recipe.model.dtype)
+    copies = {name: tensor.to("cpu", dtype, copy=True) for name, tensor in whole_weights(bare).items() if main}
+    if main:
         model = bare.get_base_model() if hasattr(bare, "get_base_model") else bare
         for name in model.all_tied_weights_keys:  # one copy of what the model holds once
             copies.pop(name, None)
@@ -337,5 +347,5 @@ def _save(trainer: Trainer, tokenizer: Any, output: Path, dtype: torch.dtype) ->
             model.config.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
 
-        save_atomically(output, write)
+        save_checkpoint(output, write, recipe, recipe.method)
     trainer.accelerator.wait_for_everyone()

@@ -44,14 +44,17 @@ def take_rows(whole: dict[str, Any], rows: list[int], size: int) -> dict[str, An
     """Some rows of TRL's batch, without the columns that are padding in all of them.
 
     Prompts are padded on the left, completions on the right. ``size`` is at least 1 and the number of rows; what is
-    missing is filled with a row that ``tool_mask`` weighs as 0.
+    missing is filled with a row that ``tool_mask`` weighs as 0, cut to three columns where there is no row at all (TRL
+    takes a completion of one column for one that is averaged already).
     """
     picked = rows + [rows[-1] if rows else 0] * (size - len(rows))
     batch = {
         key: value[picked] if isinstance(value, torch.Tensor) and value.ndim else value for key, value in whole.items()
     }
     batch["tool_mask"][len(rows) :] = 0
-    prompt, completion = (int(batch[key].sum(1).max()) for key in ("prompt_mask", "completion_mask"))
+    prompt, completion = 1, 2
+    if rows:
+        prompt, completion = (int(batch[key].sum(1).max()) for key in ("prompt_mask", "completion_mask"))
     for key, value in batch.items():
         if isinstance(value, torch.Tensor) and value.ndim == 2:
             batch[key] = value[:, -prompt:] if key.startswith("prompt") else value[:, :completion]

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState  # type: ignore[import-untyped]
-from transformers import GenerationConfig
 
-from reasoning import ANSWER_PROMPT, RecipeRef, StepGrpoCard, ThinkTags
 from training.calibration import calibration, card_of, stamp
 from training.data import GENERATED, held_out
 from training.distill import train_distilled
 from training.errors import TrainingError
 from training.evaluation import measure
-from training.folders import BASE, Folders
+from training.folders import Folders
 from training.launch import check_launch
 from training.methods import AtInference, Distillation, PolicyGradient, load_method
 from training.problems import Split
@@ -27,6 +25,8 @@ from training.step_log import LOG_NAME
 from training.trials import trial_answers
 
 MAX_TRIAL_QUESTIONS = 400
+CONFIG = "config.json"
+"""By which a checkpoint is known; it is written last."""
 
 
 def run_recipe(
@@ -40,7 +40,7 @@ def run_recipe(
     """Train the base where the recipe has none, post-train it, and measure the two.
 
     All lands in ``output``. With ``resume``, finished stages are kept and an unfinished post-training goes on from its
-    last checkpoint.
+    last checkpoint; without, what an earlier run finished counts no more.
 
     Returns:
         The report's folder; the tuned checkpoint's where the recipe's data is not the generated word problems, which
@@ -57,9 +57,13 @@ def run_recipe(
             f" {recipe.rollout.threshold}, and give its URL to `stepgrpo eval` as a --model"
         )
     check_launch(recipe, method, PartialState().num_processes)
+    if not resume:
+        for folder in checkpoints(recipe, folders):
+            (folder / CONFIG).unlink(missing_ok=True)
+    tuned = isinstance(method, AtInference) or _finished(recipe, folders.tuned)
     if recipe.model.path is None:
-        prepare_base(recipe, folders.base, on_stage, keep=resume)
-    if not isinstance(method, AtInference) and not (resume and _finished(folders.tuned)):
+        prepare_base(recipe, folders.base, on_stage)
+    if not tuned:
         start, on_step = folders.start(recipe), on_stage(recipe.method)
         post_train(recipe, start, folders.tuned, on_step, resume=resume, callbacks=callbacks)
     return calibrate(recipe, folders, on_stage) if measured else folders.tuned
@@ -71,11 +75,15 @@ def checkpoints(recipe: Recipe, folders: Folders) -> list[Path]:
     return [folders.base] * (recipe.model.path is None) + [folders.tuned] * trained
 
 
-def prepare_base(recipe: Recipe, folder: Path, on_stage: StageCallback, *, keep: bool = True) -> Path:
-    """Train the base into ``folder`` and return it; a finished one that is there is kept if wanted."""
-    if not (keep and _finished(folder)):
-        train_base(recipe, folder, on_step=on_stage("supervised training of the base"))
-        _finish(recipe, folder, "sft")
+def prepare_base(recipe: Recipe, folder: Path, on_stage: StageCallback) -> Path:
+    """Train the base into ``folder`` and return it; a finished one is kept, also one for another method.
+
+    Raises:
+        TrainingError: the finished one has other values.
+    """
+    shared = recipe.overridden({"method": Recipe.model_fields["method"].default})
+    if not _finished(shared, folder):
+        train_base(shared, folder, on_step=on_stage("supervised training of the base"))
     return folder
 
 
@@ -103,23 +111,20 @@ def post_train(
             train_distilled(recipe, method, base, output, on_step=on_step)
         case AtInference():
             raise ValueError(f"{recipe.method} works at inference time; there is nothing to train")
-    if PartialState().is_main_process:
-        _finish(recipe, output, recipe.method)
 
 
 def calibrate(recipe: Recipe, folders: Folders, on_stage: StageCallback, split: Split = "calibration") -> Path:
     """Measure base and tuned on held-out word problems, write the report, and stamp the tuned checkpoint's card.
 
     Only the ``calibration`` split is stamped, so that the ``test`` split stays unseen by everything that is published
-    with the checkpoint. A method at inference time is measured on the base itself, with its rollouts.
+    with the checkpoint. A method at inference time is measured on the base itself, with its rollouts. The report calls
+    the tuned checkpoint by the method that made it.
 
     Raises:
         TrainingError: the tuned checkpoint has no card.
     """
     settings, method = recipe.evaluation, load_method(recipe.method)
-    stamped = split == "calibration" and not isinstance(method, AtInference)
-    if stamped:
-        card_of(folders.tuned)
+    name = recipe.method if isinstance(method, AtInference) else card_of(folders.tuned).algorithm
     start = folders.start(recipe)
     questions = held_out(recipe.data, split, recipe.seed, settings.questions)
     sampled = Sampling(settings.temperature, settings.top_p)
@@ -129,9 +134,9 @@ def calibrate(recipe: Recipe, folders: Folders, on_stage: StageCallback, split: 
     done(1, 3, {})
     if isinstance(method, AtInference):
         tuned = measure(recipe, start, questions, samplings, method.rollouts)
-        tuned = [replace(one, name=recipe.method) for one in tuned]
     else:
         tuned = measure(recipe, folders.tuned, questions, samplings)
+    tuned = [replace(one, name=name) for one in tuned]
     done(2, 3, {})
     few = replace(base[0], outcomes=base[0].outcomes[:MAX_TRIAL_QUESTIONS])
     trials = trial_answers(recipe, start, few)
@@ -140,29 +145,22 @@ def calibrate(recipe: Recipe, folders: Folders, on_stage: StageCallback, split: 
     pairs = [Pair(label, one, other) for label, one, other in zip(labels, base, tuned, strict=True)]
     report = folders.report(split)
     write_report(report, pairs, trials, threshold=recipe.rollout.threshold, log=folders.tuned / LOG_NAME)
-    if stamped:
+    if split == "calibration" and not isinstance(method, AtInference):
         stamp(folders.tuned, calibration(f"{recipe.data.name}/{split}", sampled, base[0], tuned[0]))
     return report
 
 
-def _finished(folder: Path) -> bool:
-    return (folder / "config.json").exists()
+def _finished(recipe: Recipe, folder: Path) -> bool:
+    """Whether the folder holds this recipe's checkpoint.
 
-
-def _finish(recipe: Recipe, folder: Path, algorithm: str) -> None:
-    """Card and generation settings of a freshly trained checkpoint."""
-    _card(recipe, algorithm).save(folder)
-    config = GenerationConfig.from_pretrained(folder)
-    config.update(do_sample=True, temperature=recipe.evaluation.temperature, top_p=recipe.evaluation.top_p)
-    config.save_pretrained(folder)
-
-
-def _card(recipe: Recipe, algorithm: str) -> StepGrpoCard:
-    return StepGrpoCard(
-        algorithm=algorithm,
-        base_model=recipe.model.path or f"stepgrpo-{recipe.name}-{BASE}",
-        think=ThinkTags(start=recipe.model.think[0], end=recipe.model.think[1]),
-        markers=recipe.markers,
-        answer_prompt=ANSWER_PROMPT,
-        recipe=RecipeRef(name=recipe.name, digest=recipe.digest),
-    )
+    Raises:
+        TrainingError: it holds another's.
+    """
+    if not (folder / CONFIG).exists():
+        return False
+    if card_of(folder).recipe.digest != recipe.digest:
+        raise TrainingError(
+            f"{folder} was made by other recipe values: give the same recipe, method and --set values, or another"
+            " --output"
+        )
+    return True

@@ -9,6 +9,8 @@ ADAPTED_SHARE = 14.0
 """Adapter parameters a layer, in units of rank x hidden size: both sides of seven linear layers."""
 TRAINED_BYTES = 16
 """Of a trained parameter: weight, gradient and two moments, in 32 bits each."""
+REFERENCE_BYTES = 4
+"""Of a parameter of the KL term's reference, which TRL loads in 32 bits."""
 UTILISATION = 0.35
 """Share of the peak FLOP/s that training reaches."""
 DECODING_EFFICIENCY = 0.6
@@ -128,7 +130,7 @@ def estimate(recipe: Recipe, *, devices: int | None = None, hardware: Hardware |
         trained = ADAPTED_SHARE * recipe.lora.rank * model.hidden_size * model.layers
     frozen = 0.0 if recipe.lora is None else parameters * width / devices
     state = trained * TRAINED_BYTES / devices
-    reference = parameters * width / devices if settings.kl and recipe.lora is None else 0.0
+    reference = parameters * REFERENCE_BYTES / devices if settings.kl and recipe.lora is None else 0.0
     length = recipe.rollout.max_prompt_tokens + recipe.rollout.max_completion_tokens
     kept_per_layer = 2 if settings.gradient_checkpointing else 34
     activations = settings.micro_batch * length * model.hidden_size * model.layers * kept_per_layer * width / 2
@@ -142,8 +144,8 @@ def estimate(recipe: Recipe, *, devices: int | None = None, hardware: Hardware |
     batch = max(1.0, min(samples / devices, cache / held))
     step_seconds = (parameters * width + batch * held) / hardware.bandwidth / DECODING_EFFICIENCY
     answer_seconds = mean_tokens * step_seconds / batch / devices
-    passes = 4 if settings.gradient_checkpointing else 3
-    flops = 2 * parameters * samples * (mean_tokens + recipe.rollout.max_prompt_tokens) * (passes + bool(settings.kl))
+    passes = 3 + settings.gradient_checkpointing + bool(settings.kl) + (settings.updates > 1)
+    flops = 2 * parameters * samples * (mean_tokens + recipe.rollout.max_prompt_tokens) * passes
     speed = devices * UTILISATION * hardware.flops
     supervised = 6 * parameters * recipe.sft.batch_tokens * recipe.sft.steps if recipe.sft else 0
     measured = MEASUREMENTS * recipe.evaluation.questions if from_scratch else 0

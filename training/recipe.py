@@ -15,6 +15,8 @@ from training.rewards import Baseline
 FOLDER = Path(__file__).parent / "recipes"
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+NOT_LEARNED = {"grpo.save_every": 0, "grpo.report_to": (), "rollout.sync_tolerance": 1e-3}
+"""Values that the digest has for what changes nothing of what is learned; the defaults."""
 
 
 class RecipeError(ValueError):
@@ -201,8 +203,8 @@ class Recipe(Settings):
 
     @property
     def digest(self) -> str:
-        """``sha256:`` and the hash of the recipe's values, defaults included."""
-        values = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """``sha256:`` and the hash of the values that decide what is learned, defaults included."""
+        values = json.dumps(self.overridden(NOT_LEARNED).model_dump(mode="json"), sort_keys=True)
         return "sha256:" + hashlib.sha256(values.encode()).hexdigest()
 
 

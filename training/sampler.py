@@ -72,7 +72,7 @@ class Sampler(Protocol):
         ...
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Replace the weights and forget what was computed with the old ones."""
+        """Replace the weights and forget what was computed with the old ones; an error if they did not arrive."""
         ...
 
     def close(self) -> None:

@@ -1,12 +1,21 @@
-"""Checkpoints that are there as a whole or not at all."""
+"""Checkpoints and files that are there as a whole or not at all."""
 
-import errno
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from training.errors import TrainingError
+
+FULL = ("No space left", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed", "unexpected pos")
+"""What a failed write says where the disk takes no more: the system, also by way of safetensors, and torch."""
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that a kill leaves as it was or as it shall be."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def save_atomically(folder: Path, write: Callable[[Path], None]) -> None:
@@ -19,6 +28,7 @@ def save_atomically(folder: Path, write: Callable[[Path], None]) -> None:
     staging.mkdir(parents=True)
     write(staging)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").unlink(missing_ok=True)
     for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
         path.chmod(folder.stat().st_mode & 0o666)
         path.replace(folder / path.name)
@@ -30,11 +40,9 @@ def clear_disk_errors(folder: Path) -> Iterator[None]:
     """Turn a full disk into an error that says what to do."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left" in str(error) or "PytorchStreamWriter failed" in str(error):
+    except Exception as error:  # that of safetensors is of no narrower kind
+        if any(text in str(error) for text in FULL):
             raise TrainingError(
-                f"the disk that holds {folder} is full: free some space, then go on from the last checkpoint with"
-                " --resume"
+                f"the disk that holds {folder} is full: free some space, then go on with --resume"
             ) from error
         raise

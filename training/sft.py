@@ -18,13 +18,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from reasoning import ANSWER_PROMPT
 from reasoning.segmenter import DEFAULT_TAGS
 from training.chat import chat_text
+from training.checkpoint import save_checkpoint
 from training.data import GENERATED
-from training.devices import local_device
+from training.devices import local_device, multiplies_bfloat16
 from training.model import build_model
 from training.problems import SHORT, Problem, Size, problems
 from training.progress import StepCallback
 from training.recipe import Recipe, SftSettings
-from training.saving import save_atomically
 from training.tokenizer import END_OF_TURN, build_tokenizer
 from training.traces import DRILL, Habits, answer_text, write_trace
 
@@ -41,7 +41,7 @@ class Example:
 
 
 def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
-    """Train the base model from scratch and write it, with its tokenizer, to ``output``.
+    """Train the base model from scratch and write it, with its tokenizer and card, to ``output``.
 
     Args:
         recipe: its ``model`` and ``sft`` sections; its seed is that of the weights, the data and its order.
@@ -63,7 +63,7 @@ def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
     size = GENERATED.get(recipe.data.name, SHORT)
     for step, batch in zip(range(settings.steps), _batches(tokenizer, settings, seed, size), strict=False):
         tokens, labels = collate(batch, pad)
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=multiplies_bfloat16(device)):
             loss = next_token_loss(model, tokens.to(device), labels.to(device))
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -77,7 +77,7 @@ def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-    save_atomically(output, write)
+    save_checkpoint(output, write, recipe, "sft")
 
 
 def next_token_loss(model: PreTrainedModel, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

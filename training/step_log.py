@@ -8,6 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from training.errors import TrainingError
 from training.progress import StepCallback
+from training.saving import write_whole
 
 LOG_NAME = "training_log.jsonl"
 OMITTED = {"epoch", "num_tokens"}
@@ -50,7 +51,7 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Begin the file anew, with the lines of the steps that a resumed run keeps."""
         if state.is_world_process_zero:
-            self._path.write_text("".join(json.dumps(line) + "\n" for line in self._kept))
+            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self._kept))
 
     def on_log(
         self,
@@ -66,10 +67,7 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
         step = state.global_step // self._updates
         for key in ("loss", "grad_norm"):
             if not math.isfinite(logs.get(key, 0.0)):
-                raise TrainingError(
-                    f"{key} is {logs[key]} at step {step}: lower grpo.learning_rate, then go on from the last"
-                    " checkpoint with --resume"
-                )
+                raise TrainingError(f"{key} is {logs[key]} at step {step}: train anew with a lower grpo.learning_rate")
         line = {"step": float(step), "clip_ratio": logs.get("clip_ratio/region_mean", 0.0)}
         line |= {key: value for key, value in logs.items() if "/" not in key and key not in OMITTED}
         self._sampled += line.get("sampled_tokens", 0.0)

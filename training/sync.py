@@ -10,10 +10,12 @@ from training.errors import TrainingError
 from training.sampler import Sampler
 
 TOLERANCE = 1e-3
+GUARDED_TOKENS = 512
+"""At the beginning of a probe sequence: the logits of more, over a whole vocabulary, could fill a GPU."""
 
 
 class SyncError(TrainingError):
-    """The engine does not hold the trainer's weights: its log-probabilities of the same tokens differ."""
+    """The engine does not hold the trainer's weights: a matrix or its log-probabilities of the same tokens differ."""
 
 
 def synchronise(
@@ -21,14 +23,17 @@ def synchronise(
 ) -> float:
     """Give the trainer's weights to the engine and check the outcome on ``probe`` sequences (token ids).
 
+    This proves the engine's kernels; whether the weights arrived, its :meth:`~training.sampler.Sampler.load_weights`
+    must know, for in 16 bits kernels differ by more than an update changes.
+
     Returns:
         The mean absolute difference of log-probabilities (nats; 0.0 without probe sequences).
 
     Raises:
-        SyncError: if the difference exceeds ``tolerance``.
+        SyncError: if the difference exceeds ``tolerance``, or the engine finds that it did not get the weights.
     """
     engine.load_weights(whole_weights(model))
-    differences = logprob_differences(engine, model, probe)
+    differences = logprob_differences(engine, model, [tokens[:GUARDED_TOKENS] for tokens in probe])
     difference = float(differences.mean()) if len(differences) else 0.0
     if not difference <= tolerance:
         raise SyncError(

@@ -23,11 +23,12 @@ from training.recipe import load_recipe
 torch.set_num_threads(1)
 name, base = sys.argv[1:3]
 small = ["grpo.steps=4", "grpo.prompts=4", "grpo.group_size=4", "grpo.updates=2", "grpo.micro_batch=4"]
-small += ["grpo.save_every=1", "rollout.max_completion_tokens=160", f"rollout.engine={name}"]
+small += ["rollout.max_completion_tokens=160", f"rollout.engine={name}"]
 recipe = load_recipe("quickstart", small)
 method = load_method(recipe.method)
 engine = open_engine(recipe, base, seed=recipe.seed)
-for folder in sys.argv[3:]:
+for folder, saves in zip(sys.argv[3:], (1, 0)):
+    recipe = recipe.overridden({"grpo.save_every": saves})
     train_policy(recipe, method, base, Path(folder), on_step=lambda *_: None, resume=True, engine=engine)
 """
 OF_THE_PROCESS = ("_seconds", "step_time", "sync_difference")  # the guard checks what the process sampled last
@@ -36,7 +37,9 @@ pytestmark = pytest.mark.integration
 
 
 def start(engine, *folders):
-    """Train into one folder after the other, on one engine; what a run there left is gone on with."""
+    """Train into one folder after the other, on one engine; what a run there left is gone on with. The first one saves
+    every step, the second never does.
+    """
     command = [sys.executable, "-c", SCRIPT, engine, str(BASE), *map(str, folders)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

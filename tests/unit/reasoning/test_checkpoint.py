@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,18 @@ CARD = StepGrpoCard(
 
 def test_a_card_survives_the_disk(tmp_path):
     CARD.save(tmp_path)
+    assert load_card(tmp_path) == CARD
+
+
+def test_a_kill_while_a_card_is_saved_leaves_the_old_one(tmp_path, monkeypatch):
+    CARD.save(tmp_path)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        CARD.model_copy(update={"algorithm": "other"}).save(tmp_path)
     assert load_card(tmp_path) == CARD
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from training.benchmarks import BOXED, load_benchmark, same_text
+from training.benchmarks import BOXED, BOXED_LETTER, Item, is_right, load_benchmark, same_text
 from training.data import DataError
 
 
@@ -48,6 +48,8 @@ def test_gpqa_lists_its_choices_in_an_order_of_the_questions_own(tmp_path):
         writer.writerow(GPQA)
     [item] = load_benchmark("gpqa-diamond", tmp_path)
     assert f"({item.answer}) Iron" in item.question
+    assert item.question.endswith(BOXED_LETTER)
+    assert sorted(item.choices) == ["Argon", "Iron", "Neon", "Xenon"]
     assert item.difficulty == "Easy undergraduate level"
     assert load_benchmark("gpqa-diamond", tmp_path) == [item]
 
@@ -59,6 +61,38 @@ def test_bbh_is_a_folder_of_tasks(tmp_path):
     items = load_benchmark("bbh", tmp_path)
     found = [(item.difficulty, item.answer) for item in items]
     assert found == [("dyck_languages", ") )"), ("navigate", "Yes"), ("snarks", "A")]
+
+
+def test_bbh_in_its_public_files_is_an_object_a_task(tmp_path):
+    choice = {"input": "Which?\nOptions:\n(A) a dog\n(B) a cat", "target": "(B)"}
+    text = json.dumps({"canary": "c", "examples": [choice, {"input": "Q", "target": "Yes"}]}, indent=2)
+    (tmp_path / "bbh").mkdir()
+    (tmp_path / "bbh" / "snarks.json").write_text(text)
+    chosen, free = load_benchmark("bbh", tmp_path)
+    assert chosen == Item(choice["input"] + BOXED_LETTER, "B", "snarks", ("a dog", "a cat"))
+    assert free == Item("Q" + BOXED, "Yes", "snarks")
+
+
+CHOICE = Item("", "B", choices=("B. cereus", "5 m", "10 m", "A. niger"))
+
+
+@pytest.mark.parametrize(
+    "found", ["B", "(b)", "B.", "B. 5 m", "(B) 5 m", "B) 5 m", "B: 5 m", "\\text{(B) 5 m}", "5 m", "\\textbf{B}"]
+)
+def test_a_choice_is_its_letter_or_its_text(found):
+    assert is_right(found, CHOICE)
+
+
+@pytest.mark.parametrize("found", ["A", "10 m", "C. 5 m", "B. cereus", "Both", "5", "", "m"])
+def test_another_choice_is_wrong(found):
+    assert not is_right(found, CHOICE)
+
+
+def test_sorted_words_may_have_commas_between_them():
+    words = Item("", "apple bear cat")
+    assert is_right("apple, bear, cat", words)
+    assert is_right("\\text{apple}, \\text{bear},\\text{cat}", words)
+    assert not is_right("apple, cat, bear", words)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,14 @@ def test_full_fine_tuning_does_not_fit_one_device_and_adapters_do():
     assert estimate(adapted, devices=1).fits
 
 
-def test_what_is_trained_takes_sixteen_bytes_a_parameter_and_the_reference_two():
+def test_what_is_trained_takes_sixteen_bytes_a_parameter_and_the_reference_four():
     plan = estimate(load_recipe("qwen3-8b"), devices=1)
-    assert plan.training == pytest.approx(8.19e9 * (16 + 2) / 2**30)
+    assert plan.training == pytest.approx(8.19e9 * (16 + 4) / 2**30)
+
+
+def test_the_old_policy_costs_a_pass_where_a_step_has_several_updates():
+    several, one = (estimate(load_recipe("qwen3-8b", [f"grpo.updates={updates}"])) for updates in (4, 1))
+    assert several.update_hours == pytest.approx(one.update_hours * 6 / 5)
 
 
 def test_adapters_leave_the_weights_in_sixteen_bits():

@@ -20,6 +20,16 @@ def test_overrides_change_values_and_the_digest():
     assert plain.digest != changed.digest == load_recipe("quickstart", ["method=grpo", "grpo.steps=3"]).digest
 
 
+@pytest.mark.parametrize("override", ["grpo.save_every=7", "grpo.report_to=[wandb]", "rollout.sync_tolerance=0.3"])
+def test_what_changes_nothing_of_what_is_learned_is_not_in_the_digest(override):
+    assert load_recipe("qwen3-8b", [override]).digest == load_recipe("qwen3-8b").digest
+
+
+@pytest.mark.parametrize("name", bundled_recipes())
+def test_a_kill_costs_a_bundled_recipe_at_most_a_step_of_post_training(name):
+    assert load_recipe(name).grpo.save_every == 1
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [

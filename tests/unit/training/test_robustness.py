@@ -2,6 +2,9 @@
 
 import errno
 import json
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -42,6 +45,21 @@ def test_a_rerun_begins_the_log_anew_and_a_resumed_one_goes_on(tmp_path):
     assert read_log(path) == []
 
 
+def test_a_kill_while_the_log_begins_anew_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "log.jsonl"
+    first = step_log(path)
+    begin(first)
+    log(first, 1, sampled_tokens=10)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        begin(step_log(path))
+    assert len(read_log(path)) == 1
+
+
 def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1.0, "sampled_tokens": 1}\n{"step": 2.0, "sam')
@@ -70,7 +88,7 @@ def test_what_is_left_of_the_token_budget_falls_to_nothing(tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, metric):
     steps = step_log(tmp_path / "log.jsonl")
     begin(steps)
-    with pytest.raises(TrainingError, match=f"{metric} is nan at step 3.*--resume"):
+    with pytest.raises(TrainingError, match=f"{metric} is nan at step 3: train anew with a lower grpo.learning_rate"):
         log(steps, 3, **{metric: float("nan")})
     assert read_log(tmp_path / "log.jsonl") == []
 
@@ -129,6 +147,35 @@ def test_who_may_read_the_folder_of_a_checkpoint_may_read_its_files(tmp_path):
     folder.mkdir(0o755)
     save_atomically(folder, write)
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+
+
+FULL = """
+import resource, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from training.errors import TrainingError
+from training.saving import clear_disk_errors
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+tensors = {"weights": torch.zeros(100_000)}
+writes = {
+    "safetensors": lambda path: save_file(tensors, path),
+    "torch": lambda path: torch.save(tensors, path),
+    "text": lambda path: path.write_text("x" * 100_000),
+}
+try:
+    with clear_disk_errors(Path("folder")):
+        writes[sys.argv[1]](Path(sys.argv[2]))
+except TrainingError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("writer", ["safetensors", "torch", "text"])
+def test_a_disk_that_takes_no_more_is_said_whoever_writes(tmp_path, writer):
+    command = [sys.executable, "-c", FULL, writer, str(tmp_path / "file")]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert "folder is full: free some space" in found.stdout, found.stderr
 
 
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):

@@ -78,8 +78,8 @@ def test_the_front_holds_what_nothing_beats():
 
 def test_replies_are_graded_as_mathematics_or_text_after_the_thinking():
     recipe = load_recipe("quickstart")
-    items = [Item("q", "1/2"), Item("q", "A"), Item("q", "3")]
-    texts = ["<think>\na Wait b\n</think>\n\n\\boxed{0.5}", "\\boxed{(A)}", "<think>\n\\boxed{3}"]
+    items = [Item("q", "1/2"), Item("q", "A", choices=("5 m", "6 m")), Item("q", "3")]
+    texts = ["<think>\na Wait b\n</think>\n\n\\boxed{0.5}", "\\boxed{5 m}", "<think>\n\\boxed{3}"]
     found = score(recipe, "m", "b", items, [[Reply(text, 9, "stop")] for text in texts])
     assert found.correct.ravel().tolist() == [1, 1, 0]
     assert found.steps.ravel().tolist() == [2, 1, 1]

@@ -1,6 +1,7 @@
 """Weights as a rollout engine wants them, whatever wraps the model that is trained."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import sharded_run
@@ -8,8 +9,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import multiprocessing
 
+from training.engine import Engine
 from training.model import build_model
-from training.sync import SyncError, logprob_differences, synchronise, whole_weights
+from training.sync import GUARDED_TOKENS, SyncError, logprob_differences, synchronise, whole_weights
 from training.transformers_engine import TransformersEngine
 
 
@@ -71,3 +73,40 @@ def test_an_engine_that_does_not_follow_is_refused(model, tokenizer, tmp_path):
     engine.load_weights = lambda weights: None
     with pytest.raises(SyncError, match="differ by"):
         synchronise(engine, model, sequences)
+
+
+def test_the_guard_looks_at_the_beginning_of_long_sequences(model, tokenizer):
+    seen = []
+
+    def scores(sequences):
+        seen.extend(sequences)
+        return [[0.0] * (len(tokens) - 1) for tokens in sequences]
+
+    engine = SimpleNamespace(load_weights=lambda weights: None, token_logprobs=scores)
+    long = tokenizer.encode("So 4. ") * GUARDED_TOKENS
+    synchronise(engine, model, [long, long[:7]], tolerance=100)
+    assert seen == [long[:GUARDED_TOKENS], long[:7]]
+
+
+def vllm_engine(model, load):
+    """Around a model whose matrices of attention are fused, as vLLM's are; ``load`` is how it takes weights."""
+    engine = Engine.__new__(Engine)
+    held = {name.replace("q_proj", "qkv_proj"): tensor for name, tensor in model.named_parameters()}
+    served = SimpleNamespace(named_parameters=held.items, load_weights=lambda weights: load(model, dict(weights)))
+    engine._engine = SimpleNamespace(apply_model=lambda do: [do(served)], reset_prefix_cache=lambda: None)
+    return engine
+
+
+@pytest.mark.parametrize("load", [lambda model, weights: None, lambda model, weights: model.bfloat16()])
+def test_weights_that_do_not_arrive_are_seen_however_little_they_differ(model, tokenizer, load):
+    """In 16 bits, log-probabilities differ by more than a small update changes them."""
+    stale = build_model(tokenizer, 1, hidden_size=64, layers=2).bfloat16()
+    with torch.no_grad():
+        model.model.layers[-1].mlp.down_proj.weight[0, 0] *= 1.02
+    with pytest.raises(SyncError, match=r"layers\.1\.mlp\.down_proj\.weight.*not the trainer's"):
+        vllm_engine(stale, load).load_weights(whole_weights(model))
+
+
+def test_weights_that_arrive_rounded_to_the_engines_precision_are_right(model, tokenizer):
+    served = build_model(tokenizer, 2, hidden_size=64, layers=2).bfloat16()
+    vllm_engine(served, lambda model, weights: model.load_state_dict(weights)).load_weights(whole_weights(model))

@@ -1,0 +1,33 @@
+"""A checkpoint that was just trained: weights and what goes with them, there as a whole or not at all."""
+
+import pytest
+from transformers import GenerationConfig
+
+from reasoning import StepGrpoCard, load_card
+from training.checkpoint import save_checkpoint
+from training.recipe import load_recipe
+
+RECIPE = load_recipe("quickstart", ["method=grpo", "evaluation.temperature=0.6", "evaluation.top_p=0.9"])
+
+
+def write(folder):
+    (folder / "config.json").write_text("{}")
+    GenerationConfig().save_pretrained(folder)
+
+
+def test_it_has_a_card_and_the_sampling_that_it_is_measured_with(tmp_path):
+    save_checkpoint(tmp_path / "tuned", write, RECIPE, "grpo")
+    card = load_card(tmp_path / "tuned")
+    assert (card.algorithm, card.recipe.digest, card.base_model) == ("grpo", RECIPE.digest, "stepgrpo-quickstart-base")
+    settings = GenerationConfig.from_pretrained(tmp_path / "tuned")
+    assert (settings.do_sample, settings.temperature, settings.top_p) == (True, 0.6, 0.9)
+
+
+def test_one_whose_card_was_not_written_yet_does_not_count_as_finished(tmp_path, monkeypatch):
+    def killed(self, folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StepGrpoCard, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path / "tuned", write, RECIPE, "grpo")
+    assert not (tmp_path / "tuned" / "config.json").exists()

@@ -1,0 +1,41 @@
+"""A checkpoint as training hands it on: with its card, and with the sampling that it is measured with."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from transformers import GenerationConfig
+
+from reasoning import ANSWER_PROMPT, RecipeRef, StepGrpoCard, ThinkTags
+from training.folders import BASE
+from training.recipe import Recipe
+from training.saving import clear_disk_errors, save_atomically
+
+
+def save_checkpoint(folder: Path, write: Callable[[Path], None], recipe: Recipe, algorithm: str) -> None:
+    """Let ``write`` save model and tokenizer, and add the card and the generation settings, all of it or nothing.
+
+    Raises:
+        TrainingError: the disk is full.
+    """
+
+    def whole(staging: Path) -> None:
+        write(staging)
+        card(recipe, algorithm).save(staging)
+        config = GenerationConfig.from_pretrained(staging)
+        config.update(do_sample=True, temperature=recipe.evaluation.temperature, top_p=recipe.evaluation.top_p)
+        config.save_pretrained(staging)
+
+    with clear_disk_errors(folder):
+        save_atomically(folder, whole)
+
+
+def card(recipe: Recipe, algorithm: str) -> StepGrpoCard:
+    """What a checkpoint says of itself before it is calibrated."""
+    return StepGrpoCard(
+        algorithm=algorithm,
+        base_model=recipe.model.path or f"stepgrpo-{recipe.name}-{BASE}",
+        think=ThinkTags(start=recipe.model.think[0], end=recipe.model.think[1]),
+        markers=recipe.markers,
+        answer_prompt=ANSWER_PROMPT,
+        recipe=RecipeRef(name=recipe.name, digest=recipe.digest),
+    )
