@@ -20,7 +20,7 @@ from training.progress import StageCallback, StepCallback
 from training.recipe import Recipe
 from training.report import Pair, write_report
 from training.sampler import GREEDY, Sampling
-from training.sft import train_base
+from training.sft import STANDING, train_base
 from training.step_log import LOG_NAME
 from training.trials import trial_answers
 
@@ -59,7 +59,8 @@ def run_recipe(
     check_launch(recipe, method, PartialState().num_processes)
     if not resume:
         for folder in checkpoints(recipe, folders):
-            (folder / CONFIG).unlink(missing_ok=True)
+            for name in (CONFIG, STANDING):
+                (folder / name).unlink(missing_ok=True)
     tuned = isinstance(method, AtInference) or _finished(recipe, folders.tuned)
     if recipe.model.path is None:
         prepare_base(recipe, folders.base, on_stage)

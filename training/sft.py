@@ -9,6 +9,7 @@ step and high after, and no exit leaves the model without an answer.
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -25,11 +26,15 @@ from training.model import build_model
 from training.problems import SHORT, Problem, Size, problems
 from training.progress import StepCallback
 from training.recipe import Recipe, SftSettings
+from training.saving import clear_disk_errors
+from training.sft_resume import Standing, Stateful
 from training.tokenizer import END_OF_TURN, build_tokenizer
 from training.traces import DRILL, Habits, answer_text, write_trace
 
 POOL = 512
 IGNORED = -100
+STANDING = "resume.pt"
+"""File of a training under way, in the folder of its checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,15 @@ class Example:
 def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
     """Train the base model from scratch and write it, with its tokenizer and card, to ``output``.
 
+    A training of the same recipe that was killed is taken up, and ends with the same weights.
+
     Args:
         recipe: its ``model`` and ``sft`` sections; its seed is that of the weights, the data and its order.
         output: checkpoint folder.
         on_step: called after every step with its number, the number of steps and ``{"loss": ...}``.
+
+    Raises:
+        TrainingError: the killed training had other recipe values, or the disk is full.
     """
     settings, seed = recipe.sft, recipe.seed
     if settings is None:
@@ -59,9 +69,14 @@ def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, settings.steps))
         for optimizer in optimizers
     ]
+    parts: dict[str, Stateful] = {"model": model}
+    parts |= {f"optimizer {number}": each for number, each in enumerate(optimizers)}
+    parts |= {f"schedule {number}": each for number, each in enumerate(schedules)}
+    standing = Standing(output / STANDING, recipe.digest, parts)
+    begun = standing.restore()
     pad = tokenizer.pad_token_id
-    size = GENERATED.get(recipe.data.name, SHORT)
-    for step, batch in zip(range(settings.steps), _batches(tokenizer, settings, seed, size), strict=False):
+    batches = _batches(tokenizer, settings, seed, GENERATED.get(recipe.data.name, SHORT))
+    for step, batch in enumerate(islice(batches, begun, settings.steps), begun):
         tokens, labels = collate(batch, pad)
         with torch.autocast(device, torch.bfloat16, enabled=multiplies_bfloat16(device)):
             loss = next_token_loss(model, tokens.to(device), labels.to(device))
@@ -71,6 +86,8 @@ def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+        with clear_disk_errors(output):
+            standing.save(step + 1)
         on_step(step + 1, settings.steps, {"loss": loss.item()})
 
     def write(folder: Path) -> None:
@@ -78,6 +95,7 @@ def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
         tokenizer.save_pretrained(folder)
 
     save_checkpoint(output, write, recipe, "sft")
+    standing.clear()
 
 
 def next_token_loss(model: PreTrainedModel, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

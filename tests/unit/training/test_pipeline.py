@@ -11,6 +11,7 @@ from training.evaluation import Measured
 from training.folders import Folders
 from training.recipe import load_recipe
 from training.sampler import Sampling
+from training.sft import STANDING
 
 WORD_PROBLEMS = "data={name: word-problems}"
 
@@ -83,12 +84,12 @@ def test_a_run_that_begins_anew_and_is_killed_leaves_nothing_that_looks_finished
     recipe = load_recipe("quickstart")
     folders = Folders(tmp_path)
     for folder, algorithm in ((folders.base, "sft"), (folders.tuned, "step-grpo")):
-        finished(folder, recipe, algorithm)
+        (finished(folder, recipe, algorithm) / STANDING).touch()
     for resume in (False, True):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, resume=resume)
     assert len(trained) == 2
-    assert not list(tmp_path.glob("*/config.json"))
+    assert not [*tmp_path.glob("*/config.json"), *tmp_path.glob(f"*/{STANDING}")]
 
 
 @pytest.mark.parametrize(("trained_by", "asked"), [("grpo", "grpo"), ("grpo", "step-grpo"), ("deer", "deer")])

@@ -1,11 +1,15 @@
 import random
 from itertools import islice
 
+import pytest
+
 from reasoning import ANSWER_PROMPT
 from reasoning.segmenter import DEFAULT_TAGS
+from training import sft_resume
+from training.errors import TrainingError
 from training.problems import take
-from training.recipe import SftSettings
-from training.sft import IGNORED, _batches, _example, collate
+from training.recipe import SftSettings, load_recipe
+from training.sft import IGNORED, STANDING, _batches, _example, collate, train_base
 from training.traces import DRILL
 
 
@@ -39,3 +43,40 @@ def test_a_drill_shows_whole_traces_and_what_follows_it_the_share_that_is_cut(to
     learned = [{tokenizer.decode(e.tokens[e.learned_from])[:7] for e in batch} for batch in batches]
     assert learned[0] == {"<think>"}
     assert "<think>" not in learned[1]
+
+
+TINY = ["model.hidden_size=64", "model.layers=1", "sft.steps=4", "sft.batch_tokens=512"]
+
+
+def trained(folder, recipe, killed_after=None):
+    steps = []
+
+    def on_step(step, *_):
+        steps.append(step)
+        if step == killed_after:
+            raise KeyboardInterrupt
+
+    if killed_after:
+        with pytest.raises(KeyboardInterrupt):
+            train_base(recipe, folder, on_step=on_step)
+    else:
+        train_base(recipe, folder, on_step=on_step)
+    return steps
+
+
+def test_a_training_that_was_killed_is_taken_up_and_ends_with_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(sft_resume, "SAVE_SECONDS", 0.0)
+    recipe = load_recipe("quickstart", TINY)
+    trained(tmp_path / "whole", recipe)
+    assert trained(tmp_path / "killed", recipe, killed_after=2) == [1, 2]
+    assert trained(tmp_path / "killed", recipe) == [3, 4]
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "killed" / STANDING).exists()
+
+
+def test_a_training_of_other_recipe_values_is_not_taken_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(sft_resume, "SAVE_SECONDS", 0.0)
+    trained(tmp_path, load_recipe("quickstart", TINY), killed_after=2)
+    with pytest.raises(TrainingError, match="had other recipe values"):
+        trained(tmp_path, load_recipe("quickstart", [*TINY, "sft.steps=5"]))
