@@ -18,7 +18,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In runs of several processes, the tests of the shared server stay together, in their order, as does each file."""
+    """In runs of several processes, the tests of the shared server and of browsers stay together, as does each file."""
     for item in items:
-        shared = "server" in getattr(item, "fixturenames", ())
+        shared = not {"server", "browser"}.isdisjoint(getattr(item, "fixturenames", ()))
         item.add_marker(pytest.mark.xdist_group("server" if shared else item.path.stem))

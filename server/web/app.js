@@ -51,7 +51,7 @@ async function start() {
   }
   servers.forEach(askForKey);
   await offer();
-  sideBySide.checked = servers.length > 1;
+  sideBySide.checked ||= servers.length > 1; // or the reader was quicker
   arrange();
 }
 

@@ -49,6 +49,19 @@ async def test_hostile_text_cut_anywhere_is_text_too(page, lane, scripted):
     assert await nothing_ran(page, lane)
 
 
+async def test_a_switch_that_is_turned_before_the_models_are_known_stays(page, scripted):
+    async def late(route):
+        await switch.check()
+        await route.continue_()
+
+    switch = page.get_by_label("Side by side")
+    await page.route("**/v1/models", late)
+    await page.goto(scripted.url)
+    await expect(page.get_by_role("button", name="Ask")).to_be_enabled()
+    await expect(switch).to_be_checked()
+    await expect(page.get_by_role("region", name="Second answer", exact=True)).to_be_visible()
+
+
 async def test_names_reports_summaries_and_errors_are_text_too(page, lane, scripted):
     scripted.models = [HOSTILE]
     scripted.efficiency = [EFFICIENCY | {"model": HOSTILE}]
