@@ -145,7 +145,7 @@ def test_an_adapter_at_run_time(parity):
     folder = parity.checkpoint.parent
 
     def change(action, **body):
-        answer = httpx.post(f"{parity.url}/v1/{action}_lora_adapter", json={"lora_name": LATER} | body)
+        answer = httpx.post(f"{parity.url}/v1/{action}_lora_adapter", json={"lora_name": LATER} | body, timeout=60)
         assert answer.status_code == 200, answer.text
 
     change("load", lora_path=str(folder / LATER))
@@ -187,7 +187,7 @@ def test_an_adapter_at_run_time(parity):
 )
 def test_an_adapter_that_cannot_be_loaded(parity, action, body, status):
     served = models(parity)
-    answer = httpx.post(f"{parity.url}/v1/{action}_lora_adapter", json=body)
+    answer = httpx.post(f"{parity.url}/v1/{action}_lora_adapter", json=body, timeout=60)
     assert answer.status_code == status
     assert answer.json()["error"]["type"] == "invalid_request_error"
     assert models(parity) == served
@@ -300,7 +300,7 @@ def test_token_ids_in_and_out(parity):
     def generate(**body):
         sampling = {"temperature": 0, "max_tokens": 200} | body.pop("sampling", {})
         body = {"model": ADAPTER, "token_ids": asked, "sampling_params": sampling} | body
-        answer = httpx.post(f"{parity.url}/inference/v1/generate", json=body)
+        answer = httpx.post(f"{parity.url}/inference/v1/generate", json=body, timeout=60)
         assert answer.status_code == 200, answer.text
         return answer
 

@@ -76,7 +76,7 @@ class Server:
         With ``model``, only those of this ``model_name``.
         """
         samples = {}
-        for family in text_string_to_metric_families(httpx.get(f"{self.url}/metrics").text):
+        for family in text_string_to_metric_families(httpx.get(f"{self.url}/metrics", timeout=60).text):
             for sample in family.samples:
                 if model in (None, sample.labels.get("model_name")):
                     labels = {k: v for k, v in sample.labels.items() if k not in ("model_name", "engine")}
