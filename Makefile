@@ -32,9 +32,10 @@ dashboards: setup ## write the Grafana dashboards from their Python
 pictures: setup ## draw the pictures in docs/ from running servers under load (minutes; needs prometheus, chromium)
 	$(BIN)/python tools/pictures.py
 
-test: setup ## run all tests on up to four cores: the quick ones, then those of engines, servers and browsers
+test: setup ## run all tests: those that share nothing on up to four cores, then those of servers and browsers
 	$(BIN)/python -m pytest tests/unit tests/property $(PARALLEL)
-	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/property $(PARALLEL) --dist loadgroup
+	$(BIN)/python -m pytest tests/integration/training $(PARALLEL) --dist worksteal
+	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/property --ignore tests/integration/training
 
 test-fast: setup ## run the unit and property tests, which start no engine: those of training beside the others
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync fast-training fast-others

@@ -1,8 +1,7 @@
-"""What all tests share: their process, one thread, no network, plain output, properties that CI repeats exactly."""
+"""What all tests share: one thread, no network, plain output, and property tests that CI repeats exactly."""
 
 import os
 
-import pytest
 from hypothesis import settings
 
 pytest_plugins = ["real_server", "no_skips"]
@@ -15,10 +14,3 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In runs of several processes, the tests of the shared server and of browsers stay together, as does each file."""
-    for item in items:
-        shared = not {"server", "browser"}.isdisjoint(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group("server" if shared else item.path.stem))

@@ -23,15 +23,13 @@ CALL = r'<tool_call>\n\{"name": "add", "arguments": \{"a": [12]\}\}\n</tool_call
 @pytest.fixture(scope="module")
 def stock(checkpoint, tmp_path_factory) -> Iterator[Server]:
     options = ("--host", "127.0.0.1", "--dtype", "float32", "--reasoning-parser", "qwen3", *TOOLS)
-    options += ("--shutdown-timeout", "20")
+    options += ("--shutdown-timeout", "120")  # a busy machine is slow to end its answers
     environment = {
         "VLLM_PLUGINS": "stepgrpo",
         "STEPGRPO_THINKING_TOKEN_BUDGET_CAP": str(CAP),
         "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"),
     }
-    server = start_stock_server(
-        checkpoint, tmp_path_factory.mktemp("stock") / "log", *options, "--shutdown-timeout", "20", **environment
-    )
+    server = start_stock_server(checkpoint, tmp_path_factory.mktemp("stock") / "log", *options, **environment)
     yield server
     stop_server(server)
 
