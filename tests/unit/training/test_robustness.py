@@ -163,19 +163,18 @@ writes = {
     "torch": lambda path: torch.save(tensors, path),
     "text": lambda path: path.write_text("x" * 100_000),
 }
-try:
-    with clear_disk_errors(Path("folder")):
-        writes[sys.argv[1]](Path(sys.argv[2]))
-except TrainingError as error:
-    print(error)
+for name, write in writes.items():
+    try:
+        with clear_disk_errors(Path("folder")):
+            write(Path(sys.argv[1]) / name)
+    except TrainingError as error:
+        print(error)
 """
 
 
-@pytest.mark.parametrize("writer", ["safetensors", "torch", "text"])
-def test_a_disk_that_takes_no_more_is_said_whoever_writes(tmp_path, writer):
-    command = [sys.executable, "-c", FULL, writer, str(tmp_path / "file")]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert "folder is full: free some space" in found.stdout, found.stderr
+def test_a_disk_that_takes_no_more_is_said_whoever_writes(tmp_path):
+    found = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    assert found.stdout.count("folder is full: free some space") == 3, found.stderr
 
 
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from reasoning import ANSWER_PROMPT
 from reasoning.segmenter import DEFAULT_TAGS
-from training import sft_resume
+from training import sft, sft_resume
 from training.errors import TrainingError
 from training.problems import take
 from training.recipe import SftSettings, load_recipe
@@ -48,6 +48,13 @@ def test_a_drill_shows_whole_traces_and_what_follows_it_the_share_that_is_cut(to
 TINY = ["model.hidden_size=64", "model.layers=1", "sft.steps=4", "sft.batch_tokens=512"]
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """A small pool of examples, and a save after every step."""
+    monkeypatch.setattr(sft, "POOL", 16)
+    monkeypatch.setattr(sft_resume, "SAVE_SECONDS", 0.0)
+
+
 def trained(folder, recipe, killed_after=None):
     steps = []
 
@@ -64,8 +71,7 @@ def trained(folder, recipe, killed_after=None):
     return steps
 
 
-def test_a_training_that_was_killed_is_taken_up_and_ends_with_the_same_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(sft_resume, "SAVE_SECONDS", 0.0)
+def test_a_training_that_was_killed_is_taken_up_and_ends_with_the_same_weights(tmp_path):
     recipe = load_recipe("quickstart", TINY)
     trained(tmp_path / "whole", recipe)
     assert trained(tmp_path / "killed", recipe, killed_after=2) == [1, 2]
@@ -75,8 +81,7 @@ def test_a_training_that_was_killed_is_taken_up_and_ends_with_the_same_weights(t
     assert not (tmp_path / "killed" / STANDING).exists()
 
 
-def test_a_training_of_other_recipe_values_is_not_taken_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(sft_resume, "SAVE_SECONDS", 0.0)
+def test_a_training_of_other_recipe_values_is_not_taken_up(tmp_path):
     trained(tmp_path, load_recipe("quickstart", TINY), killed_after=2)
     with pytest.raises(TrainingError, match="had other recipe values"):
         trained(tmp_path, load_recipe("quickstart", [*TINY, "sft.steps=5"]))

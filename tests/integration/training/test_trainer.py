@@ -9,6 +9,8 @@ import torch
 from training import grpo
 from training.recipe import PruningSettings, load_recipe
 
+pytestmark = pytest.mark.integration
+
 TWO = SimpleNamespace(
     num_processes=2,
     is_main_process=False,
