@@ -1,5 +1,6 @@
 """An evaluation that is cut short goes on with the replies that it has."""
 
+import matplotlib.pyplot as plt
 import pytest
 
 from training import benchmark_report
@@ -25,6 +26,7 @@ def evaluate(tmp_path, models, monkeypatch):
     """Evaluates, and returns what was asked; ``fails`` is the question that gets no reply."""
     monkeypatch.setattr(benchmark_report, "load_tokenizer", lambda model: None)
     monkeypatch.setattr(benchmark_report, "load_benchmark", lambda name, folder: BENCHMARKS[name])
+    monkeypatch.setattr(benchmark_report, "save_figure", lambda figure, path: plt.close(figure))
 
     def run(*overrides, samples=1, fails=None):
         asked = []

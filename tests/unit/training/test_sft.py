@@ -49,8 +49,9 @@ TINY = ["model.hidden_size=64", "model.layers=1", "sft.steps=4", "sft.batch_toke
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """A small pool of examples, and a save after every step."""
+def quick(monkeypatch, tokenizer):
+    """One tokenizer, a small pool of examples, and a save after every step."""
+    monkeypatch.setattr(sft, "build_tokenizer", lambda: tokenizer)
     monkeypatch.setattr(sft, "POOL", 16)
     monkeypatch.setattr(sft_resume, "SAVE_SECONDS", 0.0)
 
