@@ -51,8 +51,11 @@ def read_stream(lines: Iterable[bytes], started: float, clock: Callable[[], floa
         if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
             continue
         chunk = _decoded(line)
-        if error := chunk.get("error"):
-            raise BrokenStreamError(f"the server gave up: {error.get('message') if isinstance(error, dict) else error}")
+        if "error" in chunk:
+            said = chunk["error"]
+            raise BrokenStreamError(
+                f"the server gave up: {said.get('message', said) if isinstance(said, dict) else said}"
+            )
         try:
             if chunk.get("usage"):
                 tokens = chunk["usage"]["completion_tokens"]

@@ -20,13 +20,12 @@ from training.progress import StageCallback, StepCallback
 from training.recipe import Recipe
 from training.report import Pair, write_report
 from training.sampler import GREEDY, Sampling
+from training.saving import CONFIG
 from training.sft import STANDING, train_base
 from training.step_log import LOG_NAME
 from training.trials import trial_answers
 
 MAX_TRIAL_QUESTIONS = 400
-CONFIG = "config.json"
-"""By which a checkpoint is known; it is written last."""
 
 
 def run_recipe(

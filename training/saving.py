@@ -7,15 +7,25 @@ from pathlib import Path
 
 from training.errors import TrainingError
 
+CONFIG = "config.json"
+"""By which a checkpoint is known; it is written last."""
+
 FULL = ("No space left", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed", "unexpected pos")
 """What a failed write says where the disk takes no more: the system, also by way of safetensors, and torch."""
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that a kill leaves as it was or as it shall be."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write, which takes its place in the end: a kill leaves the old one or the new one."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    yield partial
     partial.replace(path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that a kill leaves as it was or as it shall be."""
+    with replacing(path) as partial:
+        partial.write_text(text)
 
 
 def save_atomically(folder: Path, write: Callable[[Path], None]) -> None:
@@ -28,8 +38,8 @@ def save_atomically(folder: Path, write: Callable[[Path], None]) -> None:
     staging.mkdir(parents=True)
     write(staging)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").unlink(missing_ok=True)
-    for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
+    (folder / CONFIG).unlink(missing_ok=True)
+    for path in sorted(staging.iterdir(), key=lambda path: path.name == CONFIG):
         path.chmod(folder.stat().st_mode & 0o666)
         path.replace(folder / path.name)
     staging.rmdir()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from training.errors import TrainingError
+from training.saving import replacing
 
 SAVE_SECONDS = 60.0
 
@@ -60,10 +61,9 @@ class Standing:
         if time.monotonic() - self._saved < SAVE_SECONDS:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(self._path.name + ".partial")
         parts = {name: part.state_dict() for name, part in self._parts.items()}
-        torch.save({"digest": self._digest, "steps": steps, "parts": parts}, partial)
-        partial.replace(self._path)
+        with replacing(self._path) as partial:
+            torch.save({"digest": self._digest, "steps": steps, "parts": parts}, partial)
         self._saved = time.monotonic()
 
     def clear(self) -> None:
