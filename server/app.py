@@ -108,14 +108,14 @@ async def application(
     async with vllm.started_engine(arguments) as engine:
         metered = metered_engine(engine, arguments.served_model_name[0], checkpoint, ExitLimits.of(settings))
         app = await vllm.build_app(arguments, metered)
-        extend(app, metered)
+        extend(app, metered, settings)
         app.include_router(web_routes(WebPage(markers=checkpoint.markers, compare_url=settings.compare_url)))
         async with shadowing(settings, metered.meter, metered) as shadow:
             add_middlewares(app, metered, settings, keyring, shadow, traced=bool(arguments.otlp_traces_endpoint))
             yield app, metered
 
 
-def extend(app: FastAPI, engine: MeteredEngine) -> None:
+def extend(app: FastAPI, engine: MeteredEngine, settings: ServerSettings) -> None:
     """Add our routes and reports to vLLM's finished app."""
     app.include_router(efficiency_routes(engine.meter, engine))
-    report_in_responses(app.state, engine)
+    report_in_responses(app.state, engine, settings)

@@ -11,6 +11,9 @@ from server.errors import openai_error
 TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
 LINGER_SECONDS: Final = 2.0
 """How long a client may go on sending a head that was refused; a connection closed at once would lose it the answer."""
+LAST_SECONDS: Final = 10.0
+"""When the server ends: how long a client may take to read the rest of its answer. A request that has not come whole
+by then is given up."""
 PIECE: Final = 1024
 """Bytes that are parsed in one go. A limit is seen at the end of a piece, so up to two of them later."""
 
@@ -48,6 +51,11 @@ class Connection(HttpToolsProtocol):
             self._answered.disconnected = True
             self._answered.message_event.set()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Close when the answer under way, if there is one, has been read; soon in any case."""
+        super().shutdown()
+        self.loop.call_later(LAST_SECONDS, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes. A client that gets no answer now has to bring a head to its end within its time."""

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
 from server.accounting import accounted
 from server.admission import DRAINING
 from server.exchange import current_exchange
 from server.metering import Meter, RequestMeter
+from server.report import current_reports
 
 logger = logging.getLogger(__name__)
 
@@ -70,24 +71,37 @@ class MeteredEngine:
     def generate(self, prompt: Any, sampling_params: Any, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
         """Pass the engine's outputs on, each metered first.
 
-        Requests that ask for no text are single steps of a beam search, not answers: only what they sample is charged.
+        Requests that are no answers, but single steps of a beam search or labels' probabilities, are only charged.
 
         Raises:
             ShuttingDownError: it is too late for a new answer.
         """
-        answers = sampling_params.detokenize
+        answers = _is_answer(sampling_params)
         if answers and self._closed:
             raise ShuttingDownError(DRAINING)
         outputs = self._engine.generate(prompt, sampling_params, *args, **options)
         if not answers:
             exchange = current_exchange()
             return outputs if exchange is None else accounted(outputs, exchange)
-        return metered(outputs, self.meter.open(sampling_params, options.get("lora_request")))
+        return metered(outputs, self.meter.open(sampling_params, options.get("lora_request"), prompt=_length(prompt)))
+
+
+def _is_answer(sampling: Any) -> bool:
+    """Whether somebody reads the tokens: a step of a beam search asks for no text, and who reads off the probabilities
+    of labels, outside of a response with choices, for a single token.
+    """
+    reads_labels = sampling.logprob_token_ids is not None and sampling.max_tokens == 1 and current_reports() is None
+    return bool(sampling.detokenize) and not reads_labels
+
+
+def _length(prompt: Any) -> int:
+    return len(prompt.get("prompt_token_ids") or ()) if isinstance(prompt, Mapping) else 0
 
 
 async def metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> AsyncGenerator[Any, None]:
     """Meter a request however it ends: finished, refused (counted nowhere), failed underway, or left by its client."""
     metering = True
+    left_or_failed: tuple[type[BaseException], ...] = (asyncio.CancelledError, GeneratorExit, *meter.failures)
     meter.begin()
     try:
         async for output in outputs:
@@ -99,7 +113,7 @@ async def metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> As
                     logger.exception("a request cannot be metered")
                     metering = False
             yield output
-    except (asyncio.CancelledError, GeneratorExit):
+    except left_or_failed:
         meter.close()
         raise
     finally:

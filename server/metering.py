@@ -53,12 +53,20 @@ class Meter:
         base: the served checkpoint.
         text: decoder of its tokens.
         metrics: Prometheus families.
+        failures: exceptions with which the engine ends requests underway; with any other it refuses one.
 
     Attributes:
         underway: requests that have begun and not ended.
     """
 
-    def __init__(self, base: ServedModel, text: TokenText, metrics: EfficiencyMetrics) -> None:
+    def __init__(
+        self,
+        base: ServedModel,
+        text: TokenText,
+        metrics: EfficiencyMetrics,
+        failures: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self.failures = failures
         self.text = text
         self.metrics = metrics
         self.summary = EfficiencySummary()
@@ -67,15 +75,18 @@ class Meter:
         self._models: dict[str, ServedModel] = {}
         self._add(base)
 
-    def open(self, sampling: Any, adapter: Adapter | None = None, charged: bool = True) -> "RequestMeter":
+    def open(
+        self, sampling: Any, adapter: Adapter | None = None, charged: bool = True, prompt: int = 0
+    ) -> "RequestMeter":
         """Start metering a request.
 
         Args:
             sampling: vLLM's ``SamplingParams``.
             adapter: the one that it asked for, if any.
             charged: whether sampled tokens count to the exchange; they do not where they have been counted before.
+            prompt: tokens of the prompt, charged where the request is left before the engine says anything.
         """
-        return RequestMeter(self, self.model(adapter), sampling, charged)
+        return RequestMeter(self, self.model(adapter), sampling, charged, prompt)
 
     def model(self, adapter: Adapter | None = None) -> ServedModel:
         """The served model that a request asks for."""
@@ -103,8 +114,9 @@ class Meter:
 class RequestMeter:
     """Meters the choices of one engine request. Made where the request is made, so that it finds its response."""
 
-    def __init__(self, meter: Meter, model: ServedModel, sampling: Any, charged: bool) -> None:
+    def __init__(self, meter: Meter, model: ServedModel, sampling: Any, charged: bool, prompt: int) -> None:
         self._meter = meter
+        self._prompt = prompt
         self._model = model
         self._unfinished = set(range(sampling.n))
         self._stop_tokens = frozenset(sampling.stop_token_ids or ())
@@ -121,6 +133,11 @@ class RequestMeter:
             self._exchange.model = model.name
         self._charged = self._exchange if charged else None
         self._uncharged = 0
+
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """Exceptions with which the engine ends a request underway."""
+        return self._meter.failures
 
     @property
     def started(self) -> bool:
@@ -175,6 +192,8 @@ class RequestMeter:
 
     def close(self) -> None:
         """End the request: choices that did not finish were aborted. May be called again."""
+        if self._exchange is not None and self._unfinished and not self._choices:
+            self._exchange.prompted(self._prompt)
         self._charge()
         for index in sorted(self._unfinished):
             self._abort(index)

@@ -43,7 +43,7 @@ class StepGrpoPlugin:
         name = (args.served_model_name or [args.model])[0]
         ours = metered_engine(engine_client, name, _checkpoint(args.model), ExitLimits.of(settings))
         hand_over(state, engine_client, ours)
-        report_in_responses(state, ours)
+        report_in_responses(state, ours, settings)
         for adapter in loaded_adapters(state):
             ours.meter.load(adapter)
         self._app.include_router(efficiency_routes(ours.meter, ours))

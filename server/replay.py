@@ -1,6 +1,7 @@
 """A request as the base model is asked it again: the same question and sampling, none of our own fields, no stream."""
 
 import json
+import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ REPLAYED: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Routes whose requests can be asked again."""
 MARK: Final = "x-stepgrpo-shadow"
 """Header of requests that are asked again, which are never drawn themselves."""
+OWN: Final = secrets.token_hex(16)
+"""What it says where this very process asks, so that a replay is known that comes back to it."""
 DROPPED: Final = frozenset(
     {
         "early_exit",
@@ -58,7 +61,7 @@ class BaseModel:
     """
 
     def __init__(self, url: str, model: str | None, api_key: str | None, timeout: float) -> None:
-        headers = {MARK: "1"} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
+        headers = {MARK: OWN} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
         root = url.rstrip("/").removesuffix("/v1")
         self._http = httpx.AsyncClient(base_url=root, headers=headers, timeout=timeout)
         self._model = model

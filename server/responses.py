@@ -5,12 +5,14 @@ that end a choice, carry the usage or report an error are parsed and written aga
 OpenAI SDKs take every event for a chunk.
 """
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from pydantic import BaseModel
 
 from server.errors import openai_error
 from server.exit_control import ExitControl, InvalidExitControlError, asked_exit_control, exit_control_of
@@ -20,23 +22,48 @@ FIELD = "reasoning_efficiency"
 """Field of a choice that holds its report. In a request, false leaves the reports out of the response; the request is
 metered all the same."""
 
+logger = logging.getLogger(__name__)
+
 Handler = Callable[..., Awaitable[Any]]
 Refusal = Callable[[str, str], Exception]
 
 
-def with_reports(handler: Handler, refusal: Refusal, lazy: bool = False) -> Handler:
+def _accept(_: Any) -> None:
+    """Refuse nothing."""
+
+
+class ErrorEvent(BaseModel):
+    """What ends a stream of the Responses API that cannot go on.
+
+    OpenAI's reference has the error's fields in the event; its SDKs, and its server, go by ``error``.
+    """
+
+    type: Literal["error"] = "error"
+    sequence_number: int
+    code: str
+    message: str
+    param: str | None
+    error: dict[str, Any]
+
+
+def with_reports(
+    handler: Handler, refusal: Refusal, check: Callable[[Any], None] = _accept, lazy: bool = False
+) -> Handler:
     """Wrap a handler so that its requests may ask for exit control and its response carries the reports.
 
     Args:
         handler: vLLM's.
-        lazy: its streams call the engine only when they are read.
         refusal: makes the exception that refuses a request, of a message and the name of a parameter.
+        check: refuses what the engine would refuse; for lazy handlers.
+        lazy: its streams call the engine only when they are read, too late for a refusal with a status.
     """
 
     @wraps(handler)
     async def reporting(request: Any, *args: Any, **options: Any) -> Any:
         wanted, control = _checked(request, refusal)
         with _answering(ResponseReports(wanted), control) as reports:
+            if lazy:
+                check(request)
             response = await handler(request, *args, **options)
         if hasattr(response, "choices"):
             _report_response(response, reports)
@@ -80,7 +107,8 @@ def _answering(reports: ResponseReports, control: ExitControl) -> Iterator[Respo
 async def _continued(
     stream: AsyncGenerator[Any, None], reports: ResponseReports, control: ExitControl
 ) -> AsyncGenerator[Any, None]:
-    """Step through a stream, each step in the context of its request."""
+    """Step through a stream, each step in the context of its request; where one fails, the last event says so."""
+    number = -1
     async with aclosing(stream):
         while True:
             with _answering(reports, control):
@@ -88,7 +116,21 @@ async def _continued(
                     event = await anext(stream)
                 except StopAsyncIteration:
                     return
+                except Exception as error:  # nobody else would tell the client: the status has been sent
+                    logger.exception("a stream of /v1/responses ends early")
+                    yield _last_event(error, number + 1)
+                    return
+            number = getattr(event, "sequence_number", number)
             yield event
+
+
+def _last_event(error: Exception, number: int) -> ErrorEvent:
+    param = getattr(error, "parameter", None)
+    status = 500 if param is None else 400
+    details = openai_error(status, {"error": {"message": str(error), "param": param}}, "")["error"]
+    return ErrorEvent(
+        sequence_number=number, code=details["type"], message=str(error), param=details["param"], error=details
+    )
 
 
 def _checked(request: Any, refusal: Refusal) -> tuple[bool, ExitControl]:

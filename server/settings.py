@@ -66,6 +66,10 @@ class ServerSettings(BaseSettings):
     shadow_per_minute: int = Field(30, ge=1, description="Most requests that are asked again in a minute.")
     shadow_max_busy: int = Field(8, ge=0, description="Requests in the engine, above which none is asked again.")
 
+    reasoning_content: bool = Field(
+        False, description="Send the thinking as reasoning_content, too, for clients that know the older name."
+    )
+
     max_reasoning_steps: int | None = Field(None, ge=1, description="Reasoning steps of requests that do not say.")
     max_reasoning_steps_cap: int | None = Field(None, ge=1, description="Most reasoning steps of any request.")
     thinking_token_budget: int | None = Field(None, ge=0, description="Thinking tokens of requests that do not say.")

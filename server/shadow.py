@@ -1,24 +1,27 @@
 """Savings on live traffic: a drawn share of the requests is asked again of the base model, once they are answered.
 
 The user's request knows nothing of it. Its body is kept while it passes; everything else happens after its answer.
+
+The base model may be this server's own: an adapter is then compared with what it was put on. Such replays come back
+through the middleware, which knows them by their mark, whatever name or proxy the address goes through.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 import httpx
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.admission import Engine
+from server import admission
 from server.exchange import Exchange, current_exchange
 from server.limits import TokenBucket
 from server.metering import Meter
-from server.replay import MARK, REPLAYED, BaseModel, replay_of
+from server.replay import MARK, OWN, REPLAYED, BaseModel, replay_of
 from server.route import route_path
 from server.settings import ServerSettings
 
@@ -28,6 +31,20 @@ MOST_BYTES: Final = 2**20
 """Larger bodies are not kept."""
 AT_A_TIME: Final = 4
 """Requests that the base model is asked at a time."""
+POLL_SECONDS: Final = 0.1
+"""How often it is looked whether a shutdown has begun while the base model answers."""
+PRIORITY: Final = "x-vllm-priority"
+"""vLLM's header for the place in its queue."""
+LAST: Final = 2**31 - 1
+"""The place behind everybody who does not ask for it; the default is 0."""
+
+
+class Engine(admission.Engine, Protocol):
+    """The engine of the tuned model."""
+
+    @property
+    def vllm_config(self) -> Any:
+        """How vLLM was set up."""
 
 
 class Base(Protocol):
@@ -58,6 +75,7 @@ class Shadow:
         self._max_busy = settings.shadow_max_busy
         self._rate = TokenBucket(settings.shadow_per_minute)
         self._random = random.Random(settings.shadow_seed)
+        self._own_base: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def draws(self) -> bool:
@@ -66,7 +84,7 @@ class Shadow:
 
     def answered(self, path: str, body: bytes, exchange: Exchange) -> None:
         """A request that was drawn has been answered: ask the base model, unless something speaks against it."""
-        if not exchange.reports or exchange.aborted:
+        if not exchange.reports or exchange.aborted or self._is_base(exchange):
             return
         if self._is_busy():
             self._meter.metrics.shadowed(exchange.model, "skipped")
@@ -76,12 +94,25 @@ class Shadow:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def came_back(self, exchange: Exchange) -> None:
+        """A replay has been answered by this very server: the model that did so is the base model."""
+        self._own_base = exchange.model or self._own_base
+
+    @property
+    def by_priority(self) -> bool:
+        """Whether the engine serves requests by their priority; otherwise it may refuse those that have one."""
+        return bool(self._engine.vllm_config.scheduler_config.policy == "priority")
+
     async def close(self) -> None:
         """Give up what is under way."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._base.close()
+
+    def _is_base(self, exchange: Exchange) -> bool:
+        """Whether the base model has answered already, and would be compared with itself."""
+        return exchange.model == self._own_base
 
     def _is_busy(self) -> bool:
         return (
@@ -99,15 +130,33 @@ class Shadow:
             if request is None:
                 counted.shadowed(exchange.model, "skipped")
                 return
-            baseline = await self._base.completion_tokens(path, request)
+            baseline = await self._asked(path, request)
         except (httpx.HTTPError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             logger.warning("the base model was asked in vain: %s", type(error).__name__)
             counted.shadowed(exchange.model, "failed")
+            return
+        if self._is_base(exchange):
+            return
+        if baseline is None:
+            counted.shadowed(exchange.model, "skipped")
             return
         actual = sum(report.tokens.completion for report in exchange.reports)
         counted.shadowed(exchange.model, "compared")
         counted.compared(exchange.model, actual, baseline)
         self._meter.summary.compared(exchange.model, actual, baseline)
+
+    async def _asked(self, path: str, request: dict[str, Any]) -> int | None:
+        """Tokens of the base model's answer; None where a shutdown begins first, which a replay must not hold up."""
+        asking = asyncio.ensure_future(self._base.completion_tokens(path, request))
+        try:
+            while not asking.done():
+                if self._engine.draining:
+                    return None
+                await asyncio.wait({asking}, timeout=POLL_SECONDS)
+            return asking.result()
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
 
 class ShadowedRequests:
@@ -119,7 +168,11 @@ class ShadowedRequests:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and hand it over afterwards if it is drawn."""
-        if not _may_be_drawn(scope) or not self._shadow.draws():
+        mark = _mark(scope)
+        if mark == OWN:
+            await self._answer_replay(scope, receive, send)
+            return
+        if mark is not None or not _may_be_drawn(scope) or not self._shadow.draws():
             await self._app(scope, receive, send)
             return
         body = bytearray()
@@ -138,11 +191,27 @@ class ShadowedRequests:
         if whole and len(body) <= MOST_BYTES and exchange is not None:
             self._shadow.answered(route_path(scope), bytes(body), exchange)
 
+    async def _answer_replay(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a replay that has come back, behind everybody else, and take note of the model that answers."""
+        headers = MutableHeaders(raw=list(scope["headers"]))
+        if self._shadow.by_priority:
+            headers[PRIORITY] = str(LAST)
+
+        def send_noting(message: Message) -> Awaitable[None]:
+            exchange = current_exchange()
+            if message["type"] == "http.response.start" and exchange is not None:
+                self._shadow.came_back(exchange)
+            return send(message)
+
+        await self._app({**scope, "headers": headers.raw}, receive, send_noting)
+
 
 def _may_be_drawn(scope: Scope) -> bool:
-    if scope["type"] != "http" or scope["method"] != "POST" or route_path(scope) not in REPLAYED:
-        return False
-    return MARK not in Headers(scope=scope)
+    return bool(scope["type"] == "http" and scope["method"] == "POST" and route_path(scope) in REPLAYED)
+
+
+def _mark(scope: Scope) -> str | None:
+    return Headers(scope=scope).get(MARK) if scope["type"] == "http" else None
 
 
 @asynccontextmanager

@@ -13,7 +13,13 @@ from server.opening import PromptText, opening_of
 from server.path import Path, Token, Tokenizer
 from server.steering import Progress, Sampler, SteeredChoice
 
-UNSTEERABLE = {"min_tokens": 0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "detokenize": True}
+UNSTEERABLE = {
+    "min_tokens": 0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "detokenize": True,
+    "logprob_token_ids": None,
+}
 """Sampling parameters that a request of several pieces cannot have, with the values at which they do nothing."""
 
 
@@ -85,7 +91,7 @@ class SteeredEngine:
         Raises:
             Exception: the refusal of a request that cannot be steered.
         """
-        control = self._control(prompt, sampling_params)
+        control = self._control(sampling_params, _obstacle(sampling_params) or _no_text(prompt))
         if control.thinking_token_budget != sampling_params.thinking_token_budget:
             sampling_params.thinking_token_budget = control.thinking_token_budget
         if not control.paused:
@@ -108,6 +114,14 @@ class SteeredEngine:
         ]
         return _outputs(choices, prompt, sampling_params.output_kind.name, request_id)
 
+    def check_request(self, request: Any) -> None:
+        """Refuse a request that, by its own fields, would be refused when it is sampled.
+
+        Raises:
+            Exception: the refusal.
+        """
+        self._allowed(asked_exit_control.get(), _obstacle(request))
+
     def check_beam_search(self) -> None:
         """Refuse a beam search where the request or the server ends thinking early, for it would not.
 
@@ -118,13 +132,18 @@ class SteeredEngine:
         if capped or asked_exit_control.get().paused:
             raise self._refused("use_beam_search", capped)
 
-    def _control(self, prompt: Any, sampling: Any) -> ExitControl:
+    def _control(self, sampling: Any, obstacle: str | None) -> ExitControl:
         asked = asked_exit_control.get()
         if asked.thinking_token_budget is None and sampling.thinking_token_budget is not None:
             asked = asked.model_copy(update={"thinking_token_budget": sampling.thinking_token_budget})
+        if sampling.max_tokens == 1:  # no step ends within it
+            return ExitControl(thinking_token_budget=self._limits.effective(asked).thinking_token_budget)
+        return self._allowed(asked, obstacle)
+
+    def _allowed(self, asked: ExitControl, obstacle: str | None) -> ExitControl:
+        """What the request gets, past the obstacle to pausing it, if there is one."""
         control = self._limits.effective(asked)
-        obstacle = _obstacle(prompt, sampling) if control.paused else None
-        if obstacle is None:
+        if obstacle is None or not control.paused:
             return control
         control = self._limits.binding(asked)
         if control.paused:
@@ -155,11 +174,15 @@ class SteeredEngine:
         return _Choice(index, steered, self._pieces.detokenizer(sampling, ids), sampling)
 
 
-def _obstacle(prompt: Any, sampling: Any) -> str | None:
-    """What keeps a request from being sampled in pieces."""
+def _obstacle(parameters: Any) -> str | None:
+    """Which of a request's parameters keeps it from being sampled in pieces."""
     for name, idle in UNSTEERABLE.items():
-        if getattr(sampling, name) != idle:
+        if getattr(parameters, name, None) not in (None, idle):
             return name
+    return None
+
+
+def _no_text(prompt: Any) -> str | None:
     return None if isinstance(prompt, Mapping) and prompt.get("type", "token") == "token" else "prompt"
 
 

@@ -4,9 +4,11 @@ vLLM exports spans of its own where ``--otlp-traces-endpoint`` is given: one per
 become children of ours, which are children of the client's.
 """
 
+import re
 from collections.abc import Awaitable
 from typing import Final
 
+import msgspec
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -25,6 +27,11 @@ OPERATIONS: Final = {
     "/inference/v1/generate": "text_completion",
 }
 """Routes that are traced, and the operation of each."""
+MOST_BYTES: Final = 2**20
+"""Larger bodies are not searched for the model that they ask for."""
+LONGEST_NAME: Final = 256
+NAME: Final = re.compile(rf"[\w./:@+-]{{1,{LONGEST_NAME}}}", re.ASCII)
+"""What is taken for the name of a model; anything else that stands in its place could be something that was asked."""
 
 
 class Tracing:
@@ -54,6 +61,7 @@ class Tracing:
             "http.route": route_path(scope),
         }
         with self._tracer.start_as_current_span(operation, context, SpanKind.SERVER, attributes) as span:
+            asked = _Asked(receive, span, operation)
 
             def send_noting(message: Message) -> Awaitable[None]:
                 if message["type"] == "http.response.start":
@@ -61,11 +69,13 @@ class Tracing:
                 return send(message)
 
             try:
-                await self._app(self._inside(scope), receive, send_noting)
+                await self._app(self._inside(scope), asked.receive if span.is_recording() else receive, send_noting)
             finally:
                 exchange = current_exchange()
                 if exchange is not None:
-                    _note_exchange(span, operation, exchange)
+                    if exchange.model and asked.model is None:
+                        span.update_name(f"{operation} {exchange.model}")
+                    _note_exchange(span, exchange)
 
     def _inside(self, scope: Scope) -> Scope:
         """The request with our span as the parent of what vLLM traces."""
@@ -76,17 +86,63 @@ class Tracing:
         return {**scope, "headers": headers.raw}
 
 
+class _Asked:
+    """Reads a request's body along with the app, and names the span after the model that it asks for.
+
+    A body that the app does not read, because it refuses the request before, is not read here either.
+    """
+
+    def __init__(self, receive: Receive, span: Span, operation: str) -> None:
+        self._receive = receive
+        self._span = span
+        self._operation = operation
+        self._parts: list[bytes] = []
+        self._room = MOST_BYTES
+        self.model: str | None = None
+
+    async def receive(self) -> Message:
+        """The app's next message."""
+        message = await self._receive()
+        if message["type"] == "http.request" and self._room >= 0:
+            self._take(message.get("body", b""), last=not message.get("more_body", False))
+        return message
+
+    def _take(self, part: bytes, last: bool) -> None:
+        self._parts.append(part)
+        self._room -= len(part)
+        if last and self._room >= 0:
+            self.model = asked_model(b"".join(self._parts))
+            if self.model is not None:
+                self._span.set_attribute("gen_ai.request.model", self.model)
+                self._span.update_name(f"{self._operation} {self.model}")
+        if last or self._room < 0:
+            self._parts.clear()
+            self._room = -1
+
+
+class _Body(msgspec.Struct):
+    model: str
+
+
+def asked_model(body: bytes) -> str | None:
+    """The model that a request asks for; None where it names none, or what cannot be the name of one."""
+    try:
+        name = msgspec.json.decode(body, type=_Body).model
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return name if NAME.fullmatch(name) else None
+
+
 def _note_status(span: Span, status: int) -> None:
     span.set_attribute("http.response.status_code", status)
     if status >= 500:
         span.set_status(StatusCode.ERROR)
 
 
-def _note_exchange(span: Span, operation: str, exchange: Exchange) -> None:
+def _note_exchange(span: Span, exchange: Exchange) -> None:
     span.set_attribute("stepgrpo.request_id", exchange.request_id)
     if not exchange.model:
         return
-    span.update_name(f"{operation} {exchange.model}")
     reports = exchange.reports
     span.set_attributes(
         {

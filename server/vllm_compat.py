@@ -23,6 +23,8 @@ NEEDED: Final = {
     "build_async_engine_client": ("vllm.entrypoints.launchers.api_server.entry",),
     "cli_env_setup": ("vllm.entrypoints.common.startup", "vllm.entrypoints.serve.utils.api_utils"),
     "configure_logging_from_args": ("vllm.logger",),
+    "EngineDeadError": ("vllm.v1.engine.exceptions",),
+    "EngineGenerateError": ("vllm.v1.engine.exceptions",),
     "FlexibleArgumentParser": ("vllm.utils.argparse_utils",),
     "get_uvicorn_log_config": ("vllm.entrypoints.launchers.utils.server_utils",),
     "IncrementalDetokenizer": ("vllm.v1.engine.detokenizer",),
@@ -195,6 +197,11 @@ def invalid_request(message: str, param: str) -> Exception:
     """The exception that vLLM's app answers with status 400."""
     error: Exception = _find("VLLMValidationError")(message, parameter=param)
     return error
+
+
+def engine_failures() -> tuple[type[Exception], ...]:
+    """What requests that the engine has taken on end with where it fails; any other exception refuses one."""
+    return _find("EngineDeadError"), _find("EngineGenerateError")
 
 
 async def serve_http(

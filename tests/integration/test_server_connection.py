@@ -56,7 +56,9 @@ class App:
 class Connect:
     """Connects to a server."""
 
-    def __init__(self, server):
+    def __init__(self, server, running):
+        self._server = server
+        self._running = running
         self._listening = server.servers[0].sockets[0]
         self.open = server.server_state.connections
 
@@ -70,6 +72,11 @@ class Connect:
         await asyncio.get_running_loop().sock_connect(own, self._listening.getsockname())
         return await asyncio.open_connection(sock=own)
 
+    async def end(self):
+        """Have the server end, and wait until it has."""
+        self._server.should_exit = True
+        await asyncio.wait_for(asyncio.shield(self._running), 10)
+
 
 @contextlib.asynccontextmanager
 async def served(app=None, max_head_bytes=3000, client_seconds=30.0):
@@ -82,7 +89,7 @@ async def served(app=None, max_head_bytes=3000, client_seconds=30.0):
     while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     try:
-        yield Connect(server)
+        yield Connect(server, running)
     finally:
         server.should_exit = True
         server.force_exit = True
@@ -220,6 +227,32 @@ async def test_a_client_that_reads_slowly_is_served_on():
         assert not app.left.is_set()
         writer.transport.abort()
         await asyncio.wait_for(app.left.wait(), 5)
+
+
+@pytest.mark.parametrize("path", ["/", "/endless"])
+async def test_a_client_that_stands_still_does_not_keep_the_server_from_ending(path, monkeypatch):
+    monkeypatch.setattr("server.connection.LAST_SECONDS", 0.3)
+    async with served() as connect:
+        if path == "/endless":
+            _open = await left_unread(connect)
+        else:
+            _reader, writer = _open = await connect()
+            writer.write(request(body=b"12345")[:-2])
+        await asyncio.sleep(0.1)
+        await connect.end()
+
+
+async def test_a_request_that_comes_whole_in_time_is_answered_though_the_server_ends():
+    async with served() as connect:
+        reader, writer = await connect()
+        whole = request(body=b"12345")
+        writer.write(whole[:-2])
+        await asyncio.sleep(0.1)
+        ending = asyncio.create_task(connect.end())
+        await asyncio.sleep(0.5)
+        writer.write(whole[-2:])
+        assert await answer_of(reader) == (200, b"%8d" % 5)
+        await ending
 
 
 CHUNKED = b"POST %s HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"

@@ -259,6 +259,7 @@ def test_a_client_that_leaves_is_counted_once(server, counted):
         ({"thinking_token_budget": -2}, "thinking_token_budget"),
         (ONE_STEP | {"min_tokens": 5}, "min_tokens"),
         (ONE_STEP | {"presence_penalty": 0.5}, "presence_penalty"),
+        (ONE_STEP | {"logprobs": True, "logprob_token_ids": [5, 6]}, "logprob_token_ids"),
         (ONE_STEP | {"use_beam_search": True}, "use_beam_search"),
     ],
 )
@@ -267,3 +268,11 @@ def test_what_does_not_fit_is_refused(server, body, param):
         chat(server, body)
     assert refused.value.param == param
     assert refused.value.type == "invalid_request_error"
+
+
+def test_a_stream_of_a_response_is_refused_before_it_begins(server):
+    with pytest.raises(openai.BadRequestError) as refused:
+        server.openai.responses.create(
+            model=server.model, input="2 + 2?", stream=True, extra_body=ONE_STEP | {"presence_penalty": 0.5}
+        )
+    assert refused.value.param == "presence_penalty"

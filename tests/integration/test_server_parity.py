@@ -56,6 +56,7 @@ def parity(checkpoint, tmp_path_factory) -> Iterator[Server]:
     options += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     options += ["--enable-lora", "--max-lora-rank", "8", "--max-loras", "2"]
     options += ["--lora-modules", f"{ADAPTER}={folder / ADAPTER}"]
+    options += ["--reasoning-content", "true"]
     environment = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_ENABLE_RESPONSES_API_STORE": "1"}
     server = start_server(taught, folder / "log", *options, **environment)
     yield server
@@ -138,6 +139,13 @@ def test_a_stream_and_exit_control_of_an_adapter(parity):
     assert f"<think>{joined(chunks, 'reasoning')}</think>{joined(chunks, 'content')}" == ANSWERS[ADAPTER]
     forced = report(chat(parity, ADAPTER, {"max_reasoning_steps": 1}).choices[0])
     assert (forced["steps"], forced["exit"]["reason"]) == (1, "step_budget")
+
+
+def test_the_thinking_is_there_under_its_older_name_too(parity):
+    message = chat(parity).choices[0].message.model_extra
+    assert message["reasoning_content"] == message["reasoning"] != ""
+    chunks = list(chat(parity, stream=True))
+    assert joined(chunks, "reasoning_content") == joined(chunks, "reasoning") == message["reasoning"]
 
 
 def test_an_adapter_at_run_time(parity):

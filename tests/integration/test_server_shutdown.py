@@ -3,8 +3,10 @@
 import asyncio
 import json
 import signal
+import socket
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx
@@ -80,13 +82,24 @@ class Load:
                 await asyncio.sleep(0.05)
 
 
+@contextmanager
+def standing_still(url):
+    """A client that begins to send a request, and then does nothing more."""
+    address = httpx.URL(url)
+    with socket.create_connection((address.host, address.port), timeout=10) as connection:
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: {address.host}\r\nContent-Type: application/json\r\n"
+        connection.sendall(f'{head}Content-Length: 100\r\n\r\n{{"model": "'.encode())
+        yield
+
+
 async def test_sigterm_under_load_loses_nothing_and_after_a_restart_all_goes_on(server, checkpoint, tmp_path):
     load = Load(server.url, server.model)
     running = asyncio.create_task(load.run())
     await load.reaches("answered", 3 * CLIENTS)
-    load.signalled = time.monotonic()
-    server.process.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(server.process.wait, 60) == 0
+    with standing_still(server.url):
+        load.signalled = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(server.process.wait, 60) == 0
     await load.reaches("away", 1)
     again = await asyncio.to_thread(start_server, checkpoint, tmp_path / "log", port=int(server.url.split(":")[-1]))
     try:
@@ -94,10 +107,11 @@ async def test_sigterm_under_load_loses_nothing_and_after_a_restart_all_goes_on(
         assert load.broken == []
         assert load.outcomes["error"] == 0
 
-        for process in psutil.Process(again.process.pid).children(recursive=True):
-            process.kill()
-        load.signalled = time.monotonic()
-        code = await asyncio.to_thread(again.process.wait, 30)
+        with standing_still(again.url):
+            for process in psutil.Process(again.process.pid).children(recursive=True):
+                process.kill()
+            load.signalled = time.monotonic()
+            code = await asyncio.to_thread(again.process.wait, 30)
         load.done = True
         await running
         assert code == 1

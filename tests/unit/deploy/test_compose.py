@@ -10,6 +10,7 @@ import pytest
 from programs import compose
 
 from server.app import SHUTDOWN_SECONDS
+from server.connection import LAST_SECONDS
 from server.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,8 +68,8 @@ def test_the_default_needs_no_more_than_two_cores():
 
 def test_a_server_has_longer_to_end_than_it_takes(services):
     (server,) = [service for name, service in services.items() if name.startswith("server")]
-    assert server["stop_grace_period"] == "45s"
-    assert SHUTDOWN_SECONDS < 45
+    assert server["stop_grace_period"] == "1m0s"
+    assert SHUTDOWN_SECONDS + LAST_SECONDS < 60
 
 
 def test_ports_are_open_to_this_machine_only_unless_asked(services):

@@ -83,19 +83,25 @@ class Script:
         self.shut_down = timeout
 
 
+class EngineError(Exception):
+    """The engine fails."""
+
+
 class Bench:
     """Everything around one metered fake engine, and short ways to run requests through it."""
 
     def __init__(self, model: ServedModel) -> None:
         self.registry = CollectorRegistry()
+        self.failure = EngineError("dead")
         self.words = Words()
         self.script = Script()
-        self.meter = Meter(model, self.words, EfficiencyMetrics(self.registry))
+        self.meter = Meter(model, self.words, EfficiencyMetrics(self.registry), (EngineError,))
         self.engine = MeteredEngine(self.script, self.meter)
 
     def sampling(self, **values: Any) -> SimpleNamespace:
         defaults = {"n": 1, "stop": [], "stop_token_ids": [], "include_stop_str_in_output": False, "detokenize": True}
         defaults |= {"skip_special_tokens": True, "thinking_token_budget": None}
+        defaults |= {"max_tokens": 100, "logprob_token_ids": None}
         return SimpleNamespace(**(defaults | values))
 
     def output(

@@ -51,6 +51,14 @@ async def test_what_was_sampled_before_an_abort_is_charged_and_the_engine_told(b
     assert bench.exits() == {"abort": 1}
 
 
+async def test_the_prompt_of_an_answer_that_is_left_before_it_began_is_charged(bench):
+    bench.script.outputs = [bench.failure]
+    prompt = {"type": "token", "prompt_token_ids": [1, 2, 3]}
+    with exchanging(Exchange("id")) as exchange, pytest.raises(type(bench.failure)):
+        await anext(bench.engine.generate(prompt, bench.sampling(n=2), "id"))
+    assert (exchange.prompt_tokens, exchange.completion_tokens, exchange.aborted) == (3, 0, 2)
+
+
 async def test_a_refused_request_is_not_charged(bench):
     with exchanging(Exchange("id")) as exchange, pytest.raises(ValueError, match="too long"):
         await bench.run(ValueError("too long"))

@@ -130,6 +130,14 @@ async def test_an_engine_that_fails_underway(bench):
     assert bench.exits() == {"abort": 1}
 
 
+@pytest.mark.parametrize("choices", [1, 2])
+async def test_an_engine_that_fails_before_it_says_anything(bench, choices):
+    with pytest.raises(type(bench.failure)):
+        await bench.run(bench.failure, sampling=bench.sampling(n=choices))
+    assert bench.exits() == {"abort": choices}
+    assert bench.meter.summary.models()[0].requests == 1
+
+
 async def test_an_abort_by_the_engine(bench):
     await bench.run(bench.output((0, "<think> hm", None)), bench.output((0, "", "abort")))
     assert bench.exits() == {"abort": 1}
@@ -139,6 +147,15 @@ async def test_a_failing_meter_does_not_cost_the_answer(bench, caplog):
     outputs = [SimpleNamespace(prompt_token_ids=None, outputs=[object()])] * 2
     assert await bench.run(*outputs) == outputs
     assert caplog.text.count("cannot be metered") == 1
+
+
+async def test_labels_that_are_read_off_one_token_are_no_answers_but_where_a_response_has_choices(bench):
+    labels = bench.sampling(max_tokens=1, logprob_token_ids=[1, 2])
+    await bench.run(bench.output((0, "hm", "length")), sampling=labels)
+    assert bench.exits() == {}
+    with collecting(ResponseReports()):
+        await bench.run(bench.output((0, "hm", "length")), sampling=labels)
+    assert sum(bench.exits().values()) == 1
 
 
 async def test_single_steps_of_a_beam_search_are_no_answers(bench):

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -214,6 +215,50 @@ async def test_a_stream_that_calls_the_engine_late_still_finds_its_request():
     assert second == (first, steps)
     assert steps == 3
     assert (current_reports(), asked_exit_control.get().max_reasoning_steps) == (None, None)
+
+
+class Event(Open):
+    type: str = "response.created"
+    sequence_number: int = 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "param"),
+    [
+        (SimpleNamespace(message="leave it out", parameter="min_tokens"), "invalid_request_error", "min_tokens"),
+        (SimpleNamespace(message="the engine died", parameter=None), "server_error", None),
+    ],
+)
+async def test_a_late_stream_that_fails_says_so_in_its_last_event(error, code, param):
+    failure = RuntimeError(error.message)
+    if error.parameter is not None:
+        failure.parameter = error.parameter
+
+    async def handler(request, raw_request=None):
+        async def stream():
+            yield Event(sequence_number=0)
+            yield Event(sequence_number=1)
+            raise failure
+
+        return stream()
+
+    *begun, last = [event async for event in await with_reports(handler, RefusedError, lazy=True)(Asked(), None)]
+    assert [event.sequence_number for event in begun] == [0, 1]
+    said = json.loads(last.model_dump_json())
+    assert said["error"] == {"message": error.message, "type": code, "param": param, "code": None}
+    assert (said["type"], said["sequence_number"]) == ("error", 2)
+    assert (said["message"], said["code"], said["param"]) == (error.message, code, param)
+
+
+async def test_a_late_handler_is_not_begun_where_the_request_would_be_refused():
+    def check(request):
+        raise RefusedError("leave it out", "presence_penalty")
+
+    async def handler(request, raw_request=None):
+        pytest.fail("it was begun")
+
+    with pytest.raises(RefusedError):
+        await with_reports(handler, RefusedError, check, lazy=True)(Asked(), None)
 
 
 @pytest.mark.parametrize(

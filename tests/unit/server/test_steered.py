@@ -40,7 +40,7 @@ class Plain:
 def sampling(kind="DELTA", **values):
     defaults = {"n": 1, "stop": [], "stop_token_ids": [], "max_tokens": 100, "logprobs": None, "seed": None}
     defaults |= {"detokenize": True, "thinking_token_budget": None, "min_tokens": 0}
-    defaults |= {"presence_penalty": 0.0, "frequency_penalty": 0.0}
+    defaults |= {"presence_penalty": 0.0, "frequency_penalty": 0.0, "logprob_token_ids": None}
     return SimpleNamespace(output_kind=SimpleNamespace(name=kind), **(defaults | values))
 
 
@@ -58,6 +58,13 @@ class Asking:
         token = asked_exit_control.set(self.control)
         try:
             return self.engine.generate({"prompt_token_ids": ids, "prompt": prompt}, sampling, "id", priority=3)
+        finally:
+            asked_exit_control.reset(token)
+
+    def checked(self, request):
+        token = asked_exit_control.set(self.control)
+        try:
+            self.engine.check_request(request)
         finally:
             asked_exit_control.reset(token)
 
@@ -173,7 +180,7 @@ async def test_several_choices_come_as_one_reply(ask):
     assert sorted(output.outputs[0].index for output in outputs if output.outputs[0].finish_reason) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("limit", range(1, 40))
+@pytest.mark.parametrize("limit", range(2, 40))
 async def test_max_tokens_holds_over_all_pieces(ask, limit):
     for control in (STEPS, SURE, ExitControl(max_reasoning_steps=2)):
         asking = ask(control, trials={"four.\n": ("{4}</think>", 0.99)})
@@ -267,18 +274,40 @@ async def test_the_servers_default_steers_requests_that_ask_for_nothing(ask):
     assert end.forced_exit == "step_budget"
 
 
-@pytest.mark.parametrize("field", ["min_tokens", "presence_penalty", "frequency_penalty"])
+@pytest.mark.parametrize("field", ["min_tokens", "presence_penalty", "frequency_penalty", "logprob_token_ids"])
 def test_what_counts_within_one_request_cannot_be_steered(ask, field):
     with pytest.raises(RefusedError) as refused:
         ask(STEPS).generate(sampling(**{field: 1}))
     assert refused.value.args[1] == field
 
 
+@pytest.mark.parametrize("field", ["presence_penalty", "frequency_penalty"])
+def test_what_a_request_says_itself_is_refused_before_it_is_sampled(ask, field):
+    with pytest.raises(RefusedError) as refused:
+        ask(STEPS).checked(SimpleNamespace(**{field: 1}))
+    assert refused.value.args[1] == field
+
+
+def test_nothing_is_refused_that_a_mere_default_gives_way_to_or_that_says_nothing(ask):
+    ask(STEPS).checked(SimpleNamespace(presence_penalty=None))
+    ask(ExitControl(), limits=ExitLimits(default=STEPS)).checked(SimpleNamespace(presence_penalty=0.5))
+
+
+@pytest.mark.parametrize("limits", [ExitLimits(default=STEPS), ExitLimits(cap=SURE)])
+def test_a_single_token_needs_no_steering(ask, limits):
+    limits = limits.model_copy(update={"default": limits.default.model_copy(update={"thinking_token_budget": 9})})
+    asking = ask(ExitControl(), limits=limits)
+    assert asking.generate(parameters := sampling(max_tokens=1, logprob_token_ids=[5, 6])) == "plain"
+    assert parameters.thinking_token_budget == 9
+
+
 LIMITS = [ExitLimits(default=STEPS), ExitLimits(default=SURE)]
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-@pytest.mark.parametrize("fields", [{"presence_penalty": 0.5}, {"min_tokens": 3}, {"detokenize": False}])
+@pytest.mark.parametrize(
+    "fields", [{"presence_penalty": 0.5}, {"min_tokens": 3}, {"detokenize": False}, {"logprob_token_ids": [5]}]
+)
 def test_a_mere_default_gives_way_to_what_cannot_be_steered(ask, fields, limits):
     limits = limits.model_copy(update={"default": limits.default.model_copy(update={"thinking_token_budget": 9})})
     asking = ask(ExitControl(), limits=limits)
