@@ -1,8 +1,10 @@
 """Who answers: a checkpoint on the rollout engine, or any server that speaks the OpenAI API. Plain decoding only."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -14,6 +16,8 @@ from training.recipe import Recipe
 from training.sampler import Request, Sampling, generate
 
 CONCURRENT = 64
+KEY_VARIABLE = "STEPGRPO_API_KEY"
+NO_KEY = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,13 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint.
 
     Raises:
-        TrainingError: it is neither a folder nor a hub name, or has no tokenizer.
+        TrainingError: it is neither a folder nor a hub name, is an adapter alone, or has no tokenizer.
     """
+    if (Path(model) / "adapter_config.json").exists() and not (Path(model) / "config.json").exists():
+        raise TrainingError(
+            f"{model} is a PEFT adapter without its model: merge the two (merge_and_unload), save the result with its"
+            " tokenizer, and name that folder"
+        )
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as error:
@@ -71,19 +80,30 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
 
 
 def from_url(
-    recipe: Recipe, url: str, questions: Sequence[str], sampling: Sampling, samples: int, *, api_key: str = "none"
+    recipe: Recipe, url: str, questions: Sequence[str], sampling: Sampling, samples: int, *, api_key: str | None = None
 ) -> list[list[Reply]]:
     """``samples`` answers a question from ``URL`` or ``URL#model`` (the first model that it lists by default).
+
+    Args:
+        recipe: its tags, token limit and seed.
+        url: base URL of an OpenAI-compatible server.
+        questions: what is asked.
+        sampling: how tokens are drawn.
+        samples: answers a question.
+        api_key: else ``STEPGRPO_API_KEY`` of the environment; ``OPENAI_API_KEY`` is sent to nobody.
 
     Raises:
         TrainingError: the server cannot be reached, refuses, or does not count tokens.
     """
     from openai import OpenAIError
 
+    key = api_key or os.environ.get(KEY_VARIABLE) or NO_KEY
     try:
-        return asyncio.run(_ask_all(recipe, url, questions, sampling, samples, api_key))
+        return asyncio.run(_ask_all(recipe, url, questions, sampling, samples, key))
     except OpenAIError as error:
-        raise TrainingError(f"{url}: {error}; is it the base URL of an OpenAI-compatible server (…/v1)?") from error
+        said = str(error) if key == NO_KEY else str(error).replace(key, "***")
+        # Without its cause, as a server may repeat the key in what it says.
+        raise TrainingError(f"{url}: {said}; is it the base URL of an OpenAI-compatible server (…/v1)?") from None
 
 
 async def _ask_all(

@@ -64,10 +64,10 @@ def evaluate_models(
     sampling = Sampling(recipe.evaluation.temperature, recipe.evaluation.top_p)
     found: list[Answers] = []
     kept = output / "replies"
-    items = {name: _items(recipe, name, folder, split) for name in benchmarks}
     for model in models:
         if not is_url(model):
             load_tokenizer(model)  # a wrong name is not found out after hours of the models before
+    items = {name: _items(recipe, name, folder, split) for name in benchmarks}
     for model in models:
         done = on_stage(model)
         for index, name in enumerate(items, start=1):
@@ -99,7 +99,10 @@ def score(
     recipe: Recipe, model: str, benchmark: str, items: Sequence[Item], replies: Sequence[Sequence[Reply]]
 ) -> Answers:
     """Grade replies; an answer is right if it equals the reference as mathematics or as text."""
-    graded = [[_grade(recipe, item, reply) for reply in row] for item, row in zip(items, replies, strict=True)]
+    graded = [
+        [_grade(recipe, item, reply, _begins_inside(recipe, model, reply)) for reply in row]
+        for item, row in zip(items, replies, strict=True)
+    ]
     return Answers(
         model=model,
         benchmark=benchmark,
@@ -112,9 +115,15 @@ def score(
     )
 
 
-def _grade(recipe: Recipe, item: Item, reply: Reply) -> tuple[bool, Grade]:
-    start = recipe.model.think[0]
-    inside = recipe.model.thinking_in_prompt and not reply.text.lstrip().startswith(start)
+def _begins_inside(recipe: Recipe, model: str, reply: Reply) -> bool:
+    """Whether a reply begins in a thinking block that its prompt opened; a server may have left the block out."""
+    start, end = recipe.model.think
+    if not recipe.model.thinking_in_prompt or reply.text.lstrip().startswith(start):
+        return False
+    return not is_url(model) or end in reply.text or reply.finish_reason == "length"
+
+
+def _grade(recipe: Recipe, item: Item, reply: Reply, inside: bool) -> tuple[bool, Grade]:
     found = grade(
         reply.text,
         item.answer,

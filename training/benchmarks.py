@@ -8,6 +8,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+from reasoning.answers import plain_text
 from training.data import SUFFIXES, DataError
 
 BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -168,8 +169,7 @@ def same_text(found: str, answer: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    bare = re.sub(r"\\text(?:bf)?\{([^{}]*)\}", r"\1", text).strip().rstrip(".").strip()
-    bare = CHOICE.sub(r"\1", bare)
+    bare = CHOICE.sub(r"\1", plain_text(text))
     if any(character.isalnum() for character in bare):
         return re.sub(r"[\s,]+", " ", bare).casefold()
     return re.sub(r"[\s\\]", "", bare)

@@ -10,6 +10,22 @@ from training.folders import BASE
 from training.recipe import Recipe
 from training.saving import clear_disk_errors, save_atomically
 
+NEUTRAL = {
+    "min_p": 0.0,
+    "top_h": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "no_repeat_ngram_size": 0,
+    "penalty_alpha": None,
+    "guidance_scale": None,
+}
+"""What a base may set beside temperature and top-p, and the value with which it changes nothing."""
+
 
 def save_checkpoint(folder: Path, write: Callable[[Path], None], recipe: Recipe, algorithm: str) -> None:
     """Let ``write`` save model and tokenizer, and add the card and the generation settings, all of it or nothing.
@@ -22,7 +38,9 @@ def save_checkpoint(folder: Path, write: Callable[[Path], None], recipe: Recipe,
         write(staging)
         card(recipe, algorithm).save(staging)
         config = GenerationConfig.from_pretrained(staging)
-        config.update(do_sample=True, temperature=recipe.evaluation.temperature, top_p=recipe.evaluation.top_p)
+        config.update(**{name: value for name, value in NEUTRAL.items() if getattr(config, name, None) is not None})
+        sampling = {"temperature": recipe.evaluation.temperature, "top_p": recipe.evaluation.top_p}
+        config.update(do_sample=True, top_k=0, **sampling)  # transformers takes the best 50 where top_k is not set
         config.save_pretrained(staging)
 
     with clear_disk_errors(folder):

@@ -1,5 +1,6 @@
 """Questions with reference answers: generated ones, public data sets by name, and one's own files."""
 
+import logging
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 
 from training.problems import LONG, SHORT, Problem, Split, problems, take
 from training.recipe import DataSettings
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
@@ -34,10 +37,11 @@ Loader = Callable[[int], Iterator[Question]]
 
 @dataclass(frozen=True, slots=True)
 class HubSet:
-    """A public data set: where it is and how a row reads."""
+    """A public data set: where it is, which columns are used, and how a row of them reads."""
 
     path: str
     split: str
+    columns: tuple[str, ...]
     read: Callable[[dict[str, Any]], Question]
     config: str | None = None
 
@@ -46,15 +50,25 @@ HUB = {
     "dapo-math-17k": HubSet(
         "BytedTsinghua-SIA/DAPO-Math-17k",
         "train",
+        ("prompt", "reward_model"),
         lambda row: Question(_without_dapo_frame(row["prompt"][0]["content"]), row["reward_model"]["ground_truth"]),
     ),
     "deepmath-103k": HubSet(
-        "zwhe99/DeepMath-103K", "train", lambda row: Question(row["question"], row["final_answer"])
+        "zwhe99/DeepMath-103K",
+        "train",
+        ("question", "final_answer"),
+        lambda row: Question(row["question"], row["final_answer"]),
     ),
-    "math": HubSet("nlile/hendrycks-MATH-benchmark", "train", lambda row: Question(row["problem"], row["answer"])),
+    "math": HubSet(
+        "nlile/hendrycks-MATH-benchmark",
+        "train",
+        ("problem", "answer"),
+        lambda row: Question(row["problem"], row["answer"]),
+    ),
     "gsm8k": HubSet(
         "openai/gsm8k",
         "train",
+        ("question", "answer"),
         lambda row: Question(row["question"], row["answer"].rpartition("####")[2].strip().replace(",", "")),
         "main",
     ),
@@ -65,7 +79,8 @@ def questions(settings: DataSettings, seed: int) -> Iterator[Question]:
     """The questions of a recipe, each with its suffix; a finite set is shuffled by ``seed`` and repeated.
 
     Raises:
-        DataError: no such data set or file, a missing column, or a row without a question or an answer.
+        DataError: no such data set or file, a missing column, or a row of a file without a question or an answer; of
+            a public set such rows are left out.
     """
     for row in _source(settings, seed):
         yield Question(row.question + settings.suffix, row.answer)
@@ -128,7 +143,7 @@ def _source(settings: DataSettings, seed: int) -> Iterator[Question]:
         generated = problems("train", seed, size=GENERATED[settings.name])
         return (Question(row.question, row.answer) for row in generated)
     if settings.name in HUB:
-        return _repeated(_hub_rows(HUB[settings.name]), settings.name, seed)
+        return _repeated(_hub_rows(settings.name), settings.name, seed)
     if Path(settings.name).suffix in SUFFIXES:
         return _repeated(_file_rows(settings), settings.name, seed)
     module, separator, attribute = settings.name.partition(":")
@@ -142,11 +157,17 @@ def _source(settings: DataSettings, seed: int) -> Iterator[Question]:
     return loader(seed)
 
 
-def _hub_rows(source: HubSet) -> list[Question]:
+def _hub_rows(name: str) -> list[Question]:
     from datasets import load_dataset
 
-    rows = load_dataset(source.path, source.config, split=source.split)
-    unique = {row.question: row for row in map(source.read, rows)}  # DAPO-Math-17k repeats its rows a hundred times
+    source = HUB[name]
+    rows = load_dataset(source.path, source.config, split=source.split).select_columns(list(source.columns))
+    complete = [row for row in map(source.read, rows) if _lacks(row) is None]
+    if not complete:
+        raise DataError(f"{name}: no row has a question and an answer")
+    if left_out := len(rows) - len(complete):
+        logger.warning("%s: left out %d of %d rows, which have no question or no answer", name, left_out, len(rows))
+    unique = {row.question: row for row in complete}  # DAPO-Math-17k repeats its rows a hundred times
     return list(unique.values())
 
 
@@ -174,11 +195,15 @@ def _checked(rows: list[Question], name: str) -> list[Question]:
     if not rows:
         raise DataError(f"{name} holds no rows")
     for index, row in enumerate(rows):
-        if row.question is None or not str(row.question).strip():
-            raise DataError(f"{name}: row {index + 1} has no question; remove the row")
-        if row.answer is None or not str(row.answer).strip():
-            raise DataError(f"{name}: row {index + 1} has no answer; remove the row")
+        if lacking := _lacks(row):
+            raise DataError(f"{name}: row {index + 1} has no {lacking}; remove the row")
     return [Question(str(row.question), str(row.answer)) for row in rows]
+
+
+def _lacks(row: Question) -> str | None:
+    """What a row lacks, as a file or a data set may hold anything."""
+    values = {"question": row.question, "answer": row.answer}
+    return next((name for name, value in values.items() if value is None or not str(value).strip()), None)
 
 
 def _without_dapo_frame(prompt: str) -> str:

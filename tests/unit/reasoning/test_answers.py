@@ -53,6 +53,25 @@ def test_extraction_falls_back_to_numbers_then_choices(text, answer):
         ("x=5", "5"),
         ("50%", "50%"),
         ("Unknown", "unknown"),
+        (r"\text{Yes}", "Yes"),
+        (r"\text{No}", "no"),
+        (r"\textbf{Yes}", "yes"),
+        (r"\mathrm{True}", "True"),
+        (r"\mbox{False}", r"\text{false}"),
+        ("Yes.", "Yes"),
+        (r"$\text{Yes}$", "Yes"),
+        (r"\(\textbf{\text{Yes.}}\)", "Yes"),
+        (r"\text{odd  function}", "Odd function"),
+        ("$x$", "x."),
+        ("72 dollars", "72"),
+        ("72 clips", "72"),
+        ("10 minutes", "10"),
+        ("1,000 Dollars", "1000"),
+        ("72 dollars", r"\$72"),
+        ("72.50 dollars", r"72.5 \text{ dollars}"),
+        ("-5 points", "-5.0"),
+        (r"\frac{3}{4} cups", "3/4"),
+        (r"5\ \text{solutions}", "5"),
     ],
 )
 def test_equal_answers(first, second):
@@ -72,6 +91,30 @@ def test_equal_answers(first, second):
         (r"\frac{", "4"),
         ("1/0", "4"),
         ("1" * 5000, "2" * 5000),
+        (r"\text{Yes}", "No"),
+        (r"\text{No}", "0"),
+        ("No", "on"),
+        (r"\text{odd}", "even"),
+        (r"\text{even function}", "even"),
+        (r"\text{True}", "1"),
+        (r"\text{}", "."),
+        ("72 dollars", "73"),
+        ("72 dollars", "72 euros"),
+        ("72 dollars", "x"),
+        ("72 dollars", "72 x"),
+        ("3 x", "3"),
+        ("x", "5 x"),
+        ("3 xyz", "3"),
+        ("6 abc", "6"),
+        ("2 pi", "2"),
+        (r"2\pi", "2"),
+        ("2 theta", "2"),
+        ("3 sin", "3"),
+        ("2 dozen", "2"),
+        ("2 million", "2"),
+        ("3 quarters", "3"),
+        ("2 infinity", "2"),
+        ("dollars", "72 dollars"),
     ],
 )
 def test_different_or_missing_answers(first, second):
@@ -87,6 +130,15 @@ def test_answers_are_compared_in_any_thread():
 def test_a_comparison_that_would_never_end_is_given_up(monkeypatch):
     monkeypatch.setattr("reasoning.answers._SECONDS", 1)
     assert not answers_equal("10^{10^{10}}", "3")
+
+
+def test_words_and_amounts_need_no_algebra(monkeypatch):
+    monkeypatch.setattr("reasoning.answers._verified", None)
+    assert not answers_equal(r"\text{No}", "Yes")
+    assert answers_equal(r"\text{No}", "no")
+    assert answers_equal("72 clips", "72")
+    assert not answers_equal("72 clips", "73")
+    assert not answers_equal(r"\text{" * 100_000, "Yes")
 
 
 def test_unclosed_boxes_cost_no_more_than_their_length():

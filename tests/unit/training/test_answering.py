@@ -1,13 +1,16 @@
 """Who answers, where something is wrong with them."""
 
 import json
+import shutil
 import threading
+import traceback
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from training.answering import from_checkpoint, from_url
+from training.answering import from_checkpoint, from_url, load_tokenizer
 from training.errors import TrainingError
 from training.recipe import load_recipe
 from training.sampler import GREEDY
@@ -18,12 +21,18 @@ ANSWER = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", 
 
 class Handler(BaseHTTPRequestHandler):
     usage = None
+    refuses = False
+    keys: ClassVar[list[str]] = []
 
     def do_GET(self):
         self.reply({"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": "x"}]})
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
+        self.keys.append(self.headers["Authorization"])
+        if self.refuses:
+            self.reply({"error": {"message": f"bad key: {self.headers['Authorization']}"}}, status=401)
+            return
         self.reply(
             {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [ANSWER]} | self.used
         )
@@ -32,9 +41,9 @@ class Handler(BaseHTTPRequestHandler):
     def used(self):
         return {"usage": self.usage} if self.usage else {}
 
-    def reply(self, body):
+    def reply(self, body, status=200):
         data = json.dumps(body).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -59,6 +68,42 @@ def test_a_server_that_counts_no_tokens_cannot_be_measured(url, monkeypatch):
     monkeypatch.setattr(Handler, "usage", {"prompt_tokens": 1, "completion_tokens": 7, "total_tokens": 8})
     [[reply]] = from_url(recipe, url, ["q"], GREEDY, 1)
     assert (reply.text, reply.tokens) == ("\\boxed{4}", 7)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sent"),
+    [
+        ({"OPENAI_API_KEY": "sk-theirs"}, "none"),
+        ({"OPENAI_API_KEY": "sk-theirs", "STEPGRPO_API_KEY": "own"}, "own"),
+        ({}, "none"),
+    ],
+)
+def test_the_key_comes_from_the_environment(url, monkeypatch, keys, sent):
+    monkeypatch.setattr(Handler, "usage", {"prompt_tokens": 1, "completion_tokens": 7, "total_tokens": 8})
+    monkeypatch.setattr(Handler, "keys", [])
+    for name in ("OPENAI_API_KEY", "STEPGRPO_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, key in keys.items():
+        monkeypatch.setenv(name, key)
+    from_url(load_recipe("quickstart"), url, ["q"], GREEDY, 1)
+    assert Handler.keys == [f"Bearer {sent}"]
+
+
+def test_a_key_that_a_server_repeats_is_not_shown(url, monkeypatch, caplog):
+    monkeypatch.setattr(Handler, "refuses", True)
+    monkeypatch.setenv("STEPGRPO_API_KEY", "sk-theirs")
+    caplog.set_level("DEBUG")
+    with pytest.raises(TrainingError, match=r"bad key: Bearer \*\*\*") as raised:
+        from_url(load_recipe("quickstart"), url, ["q"], GREEDY, 1)
+    assert "sk-theirs" not in "".join(traceback.format_exception(raised.value)) + caplog.text
+
+
+def test_an_adapter_without_its_model_is_said_in_a_line(tmp_path):
+    folder = shutil.copytree(BASE, tmp_path / "adapter", ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "config.json").rename(folder / "adapter_config.json")
+    with pytest.raises(TrainingError, match=r"adapter.*merge") as raised:
+        load_tokenizer(str(folder))
+    assert "\n" not in str(raised.value)
 
 
 def test_a_question_that_does_not_fit_is_named_before_the_engine_starts():

@@ -112,15 +112,26 @@ def test_what_cannot_be_loaded_is_said_in_a_line(tmp_path, name, row, says):
         load_benchmark(name, tmp_path)
 
 
-@pytest.mark.parametrize(("found", "answer"), [("(A)", "A"), ("a).", "A"), ("\\text{True}", "True"), (" yes. ", "Yes")])
+@pytest.mark.parametrize(
+    ("found", "answer"),
+    [
+        ("(A)", "A"),
+        ("a).", "A"),
+        ("\\text{True}", "True"),
+        (" yes. ", "Yes"),
+        ("\\mathrm{True}", "True"),
+        ("$\\text{Yes}$", "Yes"),
+        ("\\(\\mbox{(A)}\\)", "A"),
+    ],
+)
 def test_words_and_choices_are_compared_as_such(found, answer):
     assert same_text(found, answer)
     assert not same_text(found, "B")
 
 
 @pytest.mark.parametrize(
-    ("found", "answer"), [("] )", "] )"), ("])", "] )"), ("] ) \\}", "] ) }"), ("\\text{> )}", "> )")]
+    ("found", "answer"), [("] )", "] )"), ("])", "] )"), ("] ) \\}", "] ) }"), ("\\text{> )}", "> )"), ("$] )$", "] )")]
 )
 def test_brackets_that_are_the_answer_are_compared_one_by_one(found, answer):
     assert same_text(found, answer)
-    assert not any(same_text(other, answer) for other in (")", "(", "( )", ") >", "(((", ") ]", "."))
+    assert not any(same_text(other, answer) for other in ("\\( \\)", ")", "(", "( )", ") >", "(((", ") ]", "."))

@@ -1,6 +1,7 @@
 """Questions from names, files and functions."""
 
 import json
+from dataclasses import replace
 
 import datasets
 import pytest
@@ -100,6 +101,51 @@ def test_public_sets_are_read_from_their_own_rows(monkeypatch, name, row, expect
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert take_questions(settings(name), 0, 2) == [expected, expected]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Puts a file in the place of DeepMath-103K, and returns the columns that are read of each row."""
+    load_dataset, source, read = datasets.load_dataset, HUB["deepmath-103k"], []
+
+    def publish(rows):
+        datasets.Dataset.from_list(rows).to_parquet(tmp_path / "hub.parquet")
+        return read
+
+    def reading(row):
+        read.append(set(row))
+        return source.read(row)
+
+    def local(path, config, split):
+        return load_dataset("parquet", data_files=str(tmp_path / "hub.parquet"), split=split)
+
+    monkeypatch.setattr(datasets, "load_dataset", local)
+    monkeypatch.setitem(HUB, "deepmath-103k", replace(source, read=reading))
+    return publish
+
+
+def test_of_a_public_set_only_the_columns_in_use_are_read(hub):
+    read = hub([{"question": "Q", "final_answer": "1", "r1_solution_1": "long " * 1000, "difficulty": 5.0}])
+    assert take_questions(settings("deepmath-103k"), 0, 1) == [Question("Q", "1")]
+    assert read == [{"question", "final_answer"}]
+
+
+def test_incomplete_rows_of_a_public_set_are_left_out_and_counted(hub, caplog):
+    hub([{"question": f"Q{n}", "final_answer": answer} for n, answer in enumerate(["1", None, " ", "2"])])
+    found = take_questions(settings("deepmath-103k"), 0, 4)
+    assert {row.question for row in found} == {"Q0", "Q3"}
+    [record] = caplog.records
+    assert record.getMessage() == "deepmath-103k: left out 2 of 4 rows, which have no question or no answer"
+    caplog.clear()
+    hub([{"question": "Q", "final_answer": "1"}])
+    take_questions(settings("deepmath-103k"), 0, 1)
+    assert not caplog.records
+
+
+def test_a_public_set_must_have_some_complete_row(hub):
+    hub([{"question": "Q", "final_answer": None}, {"question": "", "final_answer": "1"}])
+    with pytest.raises(DataError, match="deepmath-103k: no row has a question and an answer"):
+        take_questions(settings("deepmath-103k"), 0, 1)
 
 
 def test_questions_that_do_not_fit_are_passed_over(jsonl):

@@ -87,6 +87,22 @@ def test_replies_are_graded_as_mathematics_or_text_after_the_thinking():
     assert found.exit_steps.ravel().tolist() == [2, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("model", "text", "finish", "right", "exit_reason"),
+    [
+        ("http://one/v1", "\\boxed{3}", "stop", 1, "none"),
+        ("http://one/v1", "a </think> \\boxed{3}", "stop", 1, "model"),
+        ("http://one/v1", "\\boxed{3}", "length", 0, "length"),
+        ("http://one/v1", "<think>a</think>\\boxed{3}", "stop", 1, "model"),
+        ("folder", "\\boxed{3}", "stop", 0, "eos"),
+    ],
+)
+def test_a_server_may_keep_the_thinking_to_itself(model, text, finish, right, exit_reason):
+    recipe = load_recipe("quickstart", ["model.thinking_in_prompt=true"])
+    found = score(recipe, model, "b", [Item("q", "3")], [[Reply(text, 9, finish)]])
+    assert (found.correct.item(), found.exits[0][0]) == (right, exit_reason)
+
+
 def test_many_models_become_one_report(tmp_path, monkeypatch):
     items = [Item(f"q{n}", str(n), f"level {n % 2}") for n in range(6)]
     monkeypatch.setattr(benchmark_report, "load_benchmark", lambda name, folder: items)
