@@ -1,5 +1,6 @@
 """``stepgrpo train`` and ``stepgrpo eval``."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,10 @@ from training.recipe import Recipe, RecipeError, load_recipe
 app = typer.Typer(no_args_is_help=True)
 console = Console()
 SHOWN = ("loss", "reward", "accuracy", "completion_tokens", "steps")
+OUT_OF_MEMORY = (
+    "the GPU's memory is used up: lower grpo.micro_batch or rollout.gpu_memory, or --set"
+    " grpo.gradient_checkpointing=true; `stepgrpo train --resume` goes on with such values"
+)
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.")
@@ -179,7 +184,16 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except (TrainingError, DataError, MethodError) as error:
-        _fail(str(error))
+        _fail(OUT_OF_MEMORY if _out_of_memory(error.__cause__) else str(error))
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        _fail(OUT_OF_MEMORY)
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Whether a GPU's memory was used up; who raises that has loaded torch."""
+    return "torch" in sys.modules and isinstance(error, sys.modules["torch"].OutOfMemoryError)
 
 
 def read_recipe(name: str, overrides: Iterable[str]) -> Recipe:

@@ -30,6 +30,7 @@ from training.resume import MarkComplete, prepare, step_of
 from training.rollout import plain_rollouts
 from training.sampler import Request, Sampler, Sampling, generate
 from training.saving import clear_disk_errors
+from training.sharding import shard_layers
 from training.step_log import LOG_NAME, StepLog
 from training.sync import whole_weights
 
@@ -63,6 +64,17 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         self._logprob_seconds = 0.0
         self._buffered_inputs: Any = None
         super().__init__(rollout_func=_sample, reward_funcs=self._reward, **options)
+
+    @property
+    def ref_model(self) -> Any:
+        """The reference of the KL term, where there is one."""
+        return self._reference
+
+    @ref_model.setter
+    def ref_model(self, model: Any) -> None:
+        self._reference = model
+        if model is not None and self.is_fsdp_enabled:
+            shard_layers(model, self.accelerator)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The learning rate's schedule; one that falls ends with the steps or the token budget, whichever is first."""

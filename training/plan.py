@@ -10,7 +10,7 @@ ADAPTED_SHARE = 14.0
 TRAINED_BYTES = 16
 """Of a trained parameter: weight, gradient and two moments, in 32 bits each."""
 REFERENCE_BYTES = 4
-"""Of a parameter of the KL term's reference, which TRL loads in 32 bits."""
+"""Of a parameter of the KL term's reference, which TRL loads in 32 bits; it is sharded as the model is."""
 UTILISATION = 0.35
 """Share of the peak FLOP/s that training reaches."""
 DECODING_EFFICIENCY = 0.6

@@ -15,8 +15,20 @@ from training.rewards import Baseline
 FOLDER = Path(__file__).parent / "recipes"
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-NOT_LEARNED = {"grpo.save_every": 0, "grpo.report_to": (), "rollout.sync_tolerance": 1e-3}
-"""Values that the digest has for what changes nothing of what is learned; the defaults."""
+NOT_LEARNED = {
+    "model.parameters": None,
+    "model.key_value_size": None,
+    "rollout.sync_tolerance": 1e-3,
+    "rollout.gpu_memory": 0.4,
+    "grpo.micro_batch": 32,
+    "grpo.gradient_checkpointing": False,
+    "grpo.save_every": 0,
+    "grpo.report_to": (),
+    "evaluation.questions": 1000,
+}
+"""Values that the digest has for what changes nothing of what is learned, beyond rounding; cards depend on them."""
+PLANNED = {"model.hidden_size": 128, "model.layers": 5}
+"""Likewise where ``model.path`` names a checkpoint, whose own sizes count."""
 
 
 class RecipeError(ValueError):
@@ -204,7 +216,8 @@ class Recipe(Settings):
     @property
     def digest(self) -> str:
         """``sha256:`` and the hash of the values that decide what is learned, defaults included."""
-        values = json.dumps(self.overridden(NOT_LEARNED).model_dump(mode="json"), sort_keys=True)
+        fixed = NOT_LEARNED if self.model.path is None else NOT_LEARNED | PLANNED
+        values = json.dumps(self.overridden(fixed).model_dump(mode="json"), sort_keys=True)
         return "sha256:" + hashlib.sha256(values.encode()).hexdigest()
 
 

@@ -67,7 +67,10 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
         step = state.global_step // self._updates
         for key in ("loss", "grad_norm"):
             if not math.isfinite(logs.get(key, 0.0)):
-                raise TrainingError(f"{key} is {logs[key]} at step {step}: train anew with a lower grpo.learning_rate")
+                raise TrainingError(
+                    f"{key} is {logs[key]} at step {step}: train anew with a lower grpo.learning_rate; --resume keeps"
+                    " the one that a run began with"
+                )
         line = {"step": float(step), "clip_ratio": logs.get("clip_ratio/region_mean", 0.0)}
         line |= {key: value for key, value in logs.items() if "/" not in key and key not in OMITTED}
         self._sampled += line.get("sampled_tokens", 0.0)

@@ -23,13 +23,26 @@ from training.tokenizer import build_tokenizer
 SMALL = ["grpo.steps=2", "grpo.prompts=4", "grpo.group_size=4", "grpo.updates=2", "grpo.micro_batch=4", "grpo.kl=0.01"]
 
 
-METHOD = PolicyGradient(truncated_rollouts, lambda batch, _: [float(i * i % 5) for i in range(len(batch))])
-"""A reward that random weights can earn: by place in the batch."""
+SCORED = []
+"""Batches as the reward got them."""
 
 
-def save_base(folder, architecture):
-    """A tiny model with random weights, large enough that its answers differ."""
+def by_place(batch, _):
+    """A reward that random weights can earn."""
+    SCORED.append(batch)
+    return [float(place * place % 5) for place in range(len(batch))]
+
+
+METHOD = PolicyGradient(truncated_rollouts, by_place)
+
+
+def save_base(folder, architecture, opened):
+    """A tiny model with random weights, large enough that its answers differ; its template may open the thinking block
+    itself, as those of the R1 distills do.
+    """
     tokenizer = build_tokenizer()
+    if opened:
+        tokenizer.chat_template += "{%- if add_generation_prompt %}{{- '<think>\\n' }}{%- endif %}"
     if architecture == "qwen2":
         torch.manual_seed(0)
         size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -80,12 +93,22 @@ def improvement(model, batches):
     return total
 
 
+def answered(tokenizer, experience):
+    """The latest rollouts: text, what of it was forced, exit, and the steps that the reward saw."""
+    for rollout, scored in zip(experience.rollouts, SCORED[-1], strict=True):
+        tokens = zip(rollout.completion_ids, rollout.sampled, strict=True)
+        forced = tokenizer.decode([token for token, sampled in tokens if not sampled])
+        text = tokenizer.decode(rollout.completion_ids)
+        yield {"text": text, "forced": forced, "exit": rollout.exit, "steps": scored.steps}
+
+
 def main(folder, architecture, *overrides):
     torch.set_num_threads(1)
     state = PartialState(cpu=True)
+    recipe = load_recipe("quickstart", ["rollout.max_completion_tokens=64", *SMALL, *overrides])
     with state.main_process_first():
         if state.is_main_process:
-            save_base(folder / "base", architecture)
+            save_base(folder / "base", architecture, recipe.model.thinking_in_prompt)
     losses, trainers, batches = [], [], []
     theirs = grpo.Trainer._compute_loss
 
@@ -99,13 +122,15 @@ def main(folder, architecture, *overrides):
         return loss
 
     grpo.Trainer._compute_loss = checked
-    recipe = load_recipe("quickstart", ["rollout.max_completion_tokens=64", *SMALL, *overrides])
     grpo.train_policy(recipe, METHOD, folder / "base", folder / "tuned", on_step=lambda *_: None)
     last_step = batches[len(batches) // 2 :]
     model = trainers[-1].accelerator.unwrap_model(trainers[-1].model)
     [trained] = {str(parameter.dtype) for parameter in model.parameters() if parameter.requires_grad}
     weights = model.state_dict()
+    tokenizer = trainers[-1].processing_class
     found = {
+        "prompts": [tokenizer.decode(prompt) for inputs in last_step for prompt in inputs["prompt_ids"]],
+        "rollouts": list(answered(tokenizer, trainers[-1].experience)),
         "losses": losses,
         "trained_dtype": trained,
         "advantages": sorted(gain for inputs in last_step for gain in inputs["advantages"].tolist()),

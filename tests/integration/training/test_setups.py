@@ -12,10 +12,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
+from reasoning import count_steps
+
 SCRIPT = Path(__file__).resolve().parents[2] / "plugins" / "oracle_run.py"
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 ON_CPU = {"ACCELERATE_USE_CPU": "true"}  # accelerate's own --cpu starts one process only
+MARKERS = ["Wait", "April", "kept", "marbles", "parts", "What"]  # that random weights come upon
+OPENED = ["model.thinking_in_prompt=true", f"markers={MARKERS}", "rollout.exit_margin=5"]
 
 pytestmark = pytest.mark.integration
 
@@ -45,15 +49,28 @@ def advantages(completions):
     return sorted((reward - fmean(group)) / (stdev(group) + 1e-4) for group in groups for reward in group)
 
 
+def starts_inside_the_block(found):
+    """The prompt alone opens the block, which is closed once at most, and what comes before that counts as thinking."""
+    assert all(prompt.endswith("<|im_start|>assistant\n<think>\n") for prompt in found["prompts"])
+    for rollout in found["rollouts"]:
+        thinking, _, _ = rollout["text"].partition("</think>")
+        assert rollout["steps"] == count_steps(thinking, MARKERS)
+        assert ("</think>" in rollout["text"]) == (rollout["exit"] != "eos")
+        assert rollout["forced"].count("\n</think>\n\n") == (rollout["exit"] not in ("eos", "model"))
+    assert len({rollout["steps"] for rollout in found["rollouts"]}) > 1
+    assert len({rollout["exit"] for rollout in found["rollouts"]}) > 1
+    return True
+
+
 @pytest.mark.parametrize(
     ("architecture", "overrides"),
     [
-        ("qwen2", ["rollout.engine=transformers", "rollout.mask_forced=true"]),
+        ("qwen2", ["rollout.engine=transformers", "rollout.mask_forced=true", *OPENED]),
         ("qwen3", ["rollout.engine=transformers", "pruning={}", "grpo.dual_clip=3"]),
         ("qwen3", ["rollout.engine=transformers", "model.dtype=bfloat16", "rollout.sync_tolerance=0.1"]),
         ("qwen3", ["lora={rank: 4, alpha: 8}"]),
     ],
-    ids=["qwen2, forced tokens masked", "qwen3, pruned", "qwen3, 16 bits", "qwen3, adapters on vLLM"],
+    ids=["qwen2, masked, block opened by the prompt", "qwen3, pruned", "qwen3, 16 bits", "qwen3, adapters on vLLM"],
 )
 def test_losses_are_the_oracles(tmp_path, architecture, overrides):
     [found] = train(tmp_path, architecture, *overrides)
@@ -70,12 +87,22 @@ def test_losses_are_the_oracles(tmp_path, architecture, overrides):
     dtype = torch.bfloat16 if in_16_bits else torch.float32
     assert {weight.dtype for weight in tuned.values()} == {dtype}
     assert AutoConfig.from_pretrained(tmp_path / "tuned").dtype == dtype
+    if overrides[-3:] == OPENED:
+        assert starts_inside_the_block(found)
 
 
-@pytest.mark.parametrize("engine", ["transformers", "vllm"])
-def test_two_processes_train_one_model(tmp_path, engine):
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["rollout.engine=transformers"],
+        ["rollout.engine=vllm"],
+        ["rollout.engine=transformers", "lora={rank: 4, alpha: 8}"],
+    ],
+    ids=["transformers", "vLLM", "adapters"],
+)
+def test_two_processes_train_one_model(tmp_path, overrides):
     """Two micro-batches an update, so that each process packs its rows in its own way."""
-    first, second = train(tmp_path, "qwen3", f"rollout.engine={engine}", "grpo.micro_batch=2", launch=LAUNCH)
+    first, second = train(tmp_path, "qwen3", "grpo.micro_batch=2", *overrides, launch=LAUNCH)
     assert agree(first)
     assert agree(second)
     assert first["advantages"] == second["advantages"] == pytest.approx(advantages(8), abs=1e-3)

@@ -54,6 +54,18 @@ def test_what_pruning_leaves_out_is_neither_trained_nor_paid_for(trainer, monkey
     assert logged(trainer)["trained_cells"] == 2 * (8 + 6 + 2 + 2)  # two micro-batches hold no row
 
 
+@pytest.mark.parametrize("in_parts", [True, False])
+def test_the_reference_is_in_parts_where_the_model_is(trainer, monkeypatch, in_parts):
+    parted = []
+    monkeypatch.setattr(grpo, "shard_layers", lambda model, accelerator: parted.append((model, accelerator)))
+    trainer.is_fsdp_enabled = in_parts
+    trainer.ref_model = None
+    assert parted == []
+    trainer.ref_model = "reference"
+    assert parted == [("reference", TWO)] * in_parts
+    assert trainer.ref_model == "reference"
+
+
 def test_only_the_main_process_keeps_copies_of_the_weights_and_all_gather_them(monkeypatch):
     gathered = []
 

@@ -5,11 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import stepgrpo
 from reasoning import load_card
 from server.doctor import check_checkpoint
+from training import pipeline
+from training.engine import EngineError
 from training.problems import take
 
 CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"
@@ -103,6 +106,14 @@ def test_what_cannot_be_measured_is_said_before_anything_is_loaded(arguments, sa
     assert says in result.output
 
 
+def test_an_adapter_is_named_before_the_questions_are_loaded(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    result = run("eval", "quickstart", "--benchmark", "none.jsonl", "--model", BASE, "--model", tmp_path)
+    assert result.exit_code == 2
+    assert "is a PEFT adapter" in result.output
+    assert "merge" in result.output
+
+
 @pytest.mark.parametrize("split", ["calibration", "test"])
 def test_a_recipe_on_data_of_its_own_is_measured_on_a_benchmark(own, split):
     result = run("eval", own, "--split", split, "--output", "runs/own")
@@ -116,6 +127,35 @@ def test_the_file_that_a_recipe_trains_on_is_no_held_out_one(tmp_path, own, monk
     result = run("eval", own, "--model", BASE, "--benchmark", tmp_path / "train.jsonl")
     assert result.exit_code == 2
     assert "trains on" in result.output
+
+
+def out_of_memory():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.32 GiB.")
+
+
+def out_of_memory_in_the_engine():
+    try:
+        out_of_memory()
+    except RuntimeError as error:
+        raise EngineError("the rollout engine failed") from error
+
+
+@pytest.mark.parametrize("fails", [out_of_memory, out_of_memory_in_the_engine])
+def test_a_gpu_that_is_too_small_says_what_to_lower(tmp_path, own, monkeypatch, fails):
+    monkeypatch.setattr(pipeline, "run_recipe", lambda *_, **__: fails())
+    result = run("train", own, "--output", tmp_path / "out")
+    assert result.exit_code == 2
+    for part in ("rollout.gpu_memory", "grpo.micro_batch", "grpo.gradient_checkpointing=true", "--resume"):
+        assert part in result.output
+    assert "Traceback" not in result.output
+
+
+def test_what_nobody_foresaw_keeps_its_traceback(tmp_path, own, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("no shape like this")
+
+    monkeypatch.setattr(pipeline, "run_recipe", fails)
+    assert isinstance(run("train", own, "--output", tmp_path / "out").exception, RuntimeError)
 
 
 def test_the_doctor_says_how_a_checkpoint_is_calibrated(uncalibrated):

@@ -20,9 +20,29 @@ def test_overrides_change_values_and_the_digest():
     assert plain.digest != changed.digest == load_recipe("quickstart", ["method=grpo", "grpo.steps=3"]).digest
 
 
-@pytest.mark.parametrize("override", ["grpo.save_every=7", "grpo.report_to=[wandb]", "rollout.sync_tolerance=0.3"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "grpo.save_every=7",
+        "grpo.report_to=[wandb]",
+        "grpo.micro_batch=5",
+        "grpo.gradient_checkpointing=false",
+        "rollout.sync_tolerance=0.3",
+        "rollout.gpu_memory=0.2",
+        "model.parameters=9.0e+9",
+        "model.layers=9",
+        "model.hidden_size=64",
+        "model.key_value_size=9",
+        "evaluation.questions=7",
+    ],
+)
 def test_what_changes_nothing_of_what_is_learned_is_not_in_the_digest(override):
     assert load_recipe("qwen3-8b", [override]).digest == load_recipe("qwen3-8b").digest
+
+
+@pytest.mark.parametrize("override", ["model.layers=9", "model.hidden_size=64", "evaluation.temperature=0.1"])
+def test_what_a_checkpoint_is_made_of_is_in_the_digest(override):
+    assert load_recipe("quickstart", [override]).digest != load_recipe("quickstart").digest
 
 
 @pytest.mark.parametrize("name", bundled_recipes())

@@ -11,6 +11,7 @@ import pytest
 
 from training.engine import Engine
 from training.errors import TrainingError
+from training.recipe import load_recipe
 from training.resume import MARK, last_checkpoint, prepare
 from training.saving import clear_disk_errors, save_atomically
 from training.step_log import StepLog, read_log
@@ -88,7 +89,8 @@ def test_what_is_left_of_the_token_budget_falls_to_nothing(tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, metric):
     steps = step_log(tmp_path / "log.jsonl")
     begin(steps)
-    with pytest.raises(TrainingError, match=f"{metric} is nan at step 3: train anew with a lower grpo.learning_rate"):
+    says = f"{metric} is nan at step 3: train anew with a lower grpo.learning_rate; --resume keeps"
+    with pytest.raises(TrainingError, match=says):
         log(steps, 3, **{metric: float("nan")})
     assert read_log(tmp_path / "log.jsonl") == []
 
@@ -112,6 +114,18 @@ def test_checkpoints_of_another_recipe_are_not_resumed(tmp_path):
         prepare(folder, "two", resume=True)
     assert prepare(folder, "two", resume=False) is None
     assert not (folder / "checkpoint-2").exists()
+
+
+@pytest.mark.parametrize(
+    "override", ["rollout.gpu_memory=0.2", "grpo.micro_batch=8", "grpo.gradient_checkpointing=true"]
+)
+def test_a_run_that_was_too_large_for_its_gpu_resumes_with_less(tmp_path, override):
+    folder = tmp_path / "resume"
+    prepare(folder, load_recipe("quickstart-gpu").digest, resume=False)
+    (folder / "checkpoint-2").mkdir()
+    (folder / "checkpoint-2" / MARK).touch()
+    smaller = load_recipe("quickstart-gpu", [override])
+    assert prepare(folder, smaller.digest, resume=True).name == "checkpoint-2"
 
 
 def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path):

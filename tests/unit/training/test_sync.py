@@ -20,18 +20,45 @@ def model(tokenizer):
     return build_model(tokenizer, 1, hidden_size=64, layers=2)
 
 
+@pytest.fixture(scope="module")
+def sharded(tokenizer, tmp_path_factory):
+    """What two processes found that hold a model in parts (FSDP2)."""
+    folder = tmp_path_factory.mktemp("sharded")
+    build_model(tokenizer, 1, hidden_size=64, layers=2).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    multiprocessing.spawn(sharded_run.follow, (2, folder), nprocs=2)
+    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+
+
 @pytest.mark.integration
-def test_engines_follow_a_model_that_processes_hold_in_parts(model, tokenizer, tmp_path):
-    """Two processes with FSDP2: each gathers the whole model for its engine, before and after an update."""
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    multiprocessing.spawn(sharded_run.follow, (2, tmp_path), nprocs=2)
-    first, second = (json.loads((tmp_path / f"found-{rank}.json").read_text()) for rank in (0, 1))
+def test_engines_follow_a_model_that_processes_hold_in_parts(model, sharded):
+    """Each gathers the whole model for its engine, before and after an update."""
+    first, second = sharded
     whole = sum(tensor.numel() for tensor in model.state_dict().values())
     assert first["gathered"] == second["gathered"] == whole
     assert max(first["held"], second["held"]) < 0.6 * whole
     assert max(first["differences"] + second["differences"]) < 1e-4
     assert first["head"] == second["head"] != pytest.approx(model.lm_head.weight.norm().item(), rel=1e-3)
+
+
+@pytest.mark.integration
+def test_engines_follow_adapters_that_processes_hold_in_parts(sharded):
+    for found in sharded:
+        assert max(found["adapted differences"]) < 1e-4
+        assert found["merged difference"] < 1e-6
+        assert found["adapted by"] > 1e-3
+
+
+@pytest.mark.integration
+def test_a_checkpoint_of_a_model_in_parts_is_whole(sharded):
+    assert [found["written difference"] for found in sharded] == [0, 0]
+
+
+@pytest.mark.integration
+def test_a_reference_in_parts_is_gathered_a_layer_at_a_time(sharded):
+    for found in sharded:
+        assert found["reference in parts"] == [True]
+        assert found["reference difference"] < 1e-5
 
 
 def test_adapters_are_merged_for_the_engine_and_stay_apart_for_the_trainer(model):
