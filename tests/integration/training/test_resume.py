@@ -68,7 +68,7 @@ def test_a_killed_run_resumes_to_the_same_end(tmp_path, engine):
     assert not (killed / "config.json").exists()
     shutil.copytree(killed, smaller)
     process = start(engine, killed, whole, smaller)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors[-3000:]
     assert [line["step"] for line in log(whole)] == [1, 2, 3, 4]
     assert log(killed) == log(whole)
