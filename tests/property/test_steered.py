@@ -82,7 +82,7 @@ def outputs(thought, control, kind, chunk, max_tokens, stop=(), sure=False):
     closed=st.booleans(),
     control=CONTROLS,
     chunk=st.integers(1, 5),
-    max_tokens=st.integers(1, 80),
+    max_tokens=st.integers(2, 80),
     sure=st.booleans(),
 )
 def test_any_story_under_any_control(pieces, closed, control, chunk, max_tokens, sure):
