@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
@@ -42,7 +42,8 @@ def serve(
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder that both serve.")] = BUNDLED,
     concurrency: Annotated[str, typer.Option(help="Requests in flight, one row each.")] = "1,8,32,128",
     answers: Annotated[str, typer.Option(help="stream, whole or both.")] = "both",
-    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs behind each row.")] = 6,
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs behind each row, for each start.")] = 6,
+    starts: Annotated[int, typer.Option(min=1, help="How often both servers are started anew.")] = 1,
     requests: Annotated[int, typer.Option(min=1, help="Requests of a run; at least two for each in flight.")] = 48,
     tokens: Annotated[int, typer.Option(min=1, help="Completion tokens of an answer.")] = 64,
     urls: Annotated[
@@ -54,7 +55,8 @@ def serve(
 
     Both are started here with the same options; further ones are passed on to both. They are loaded in turns, in
     changing order, with the same questions. Every answer has the same number of tokens. CPU time is that of all
-    processes of a server; unlike the rest, it does not depend on what else the machine does.
+    processes of a server; unlike the rest, it depends little on what else the machine does. A process may be some per
+    cent faster or slower than its like for as long as it lives, which only further starts can tell from a difference.
 
     stepgrpo bench serve --concurrency 1,32 --answers stream
     """
@@ -67,12 +69,26 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end, too
     streams = {"stream": [True], "whole": [False], "both": [True, False]}[answers]
     loads = [Load(count, max(requests, 2 * count), tokens, stream) for stream, count in product(streams, counts)]
-    running = tuple(map(Server, urls.split(","))) if urls else None
+    running = list(map(Server, urls.split(","))) if urls else None
     if running is not None and len(running) != 2:
         raise typer.BadParameter("must be two URLs with a comma between them", param_hint="--urls")
+    if running is not None and starts != 1:
+        raise typer.BadParameter("must be 1 for servers that run already", param_hint="--starts")
+    measured: dict[Load, list[list[Pair]]] = {load: [] for load in loads}
+    rows: list[Row] = []
+
+    def take(load: Load, pairs: list[Pair]) -> None:
+        measured[load].append(pairs)
+        if len(measured[load]) == starts:
+            rows.append(row_of(load, measured[load]))
+            typer.echo(line_of(rows[-1]))
+
+    typer.echo(HEADER)
     try:
-        with nullcontext(running) if running else both(checkpoint, context.args) as servers:
-            rows = asyncio.run(_measure(servers, loads, rounds))
+        for start in range(starts):
+            fresh = both(checkpoint, context.args, stock_first=start % 2 == 1)
+            with nullcontext(running) if running else fresh as servers:
+                asyncio.run(_measure(servers, loads, rounds, take))
     except LoadError as error:
         typer.echo(f"stepgrpo bench serve: {error}", err=True)
         raise typer.Exit(1) from None
@@ -83,18 +99,16 @@ def serve(
         raise typer.Exit(1)
 
 
-async def _measure(servers: Sequence[Server], loads: list[Load], rounds: int) -> list[Row]:
+async def _measure(
+    servers: Sequence[Server], loads: Sequence[Load], rounds: int, take: Callable[[Load, list[Pair]], None]
+) -> None:
     for server in servers:
         await run_load(server.url, MODEL, WARM_UP, seed=0)
-    typer.echo(HEADER)
-    rows = []
     for load in loads:
-        rows.append(await _row(servers, load, rounds))
-        typer.echo(line_of(rows[-1]))
-    return rows
+        take(load, await _pairs(servers, load, rounds))
 
 
-async def _row(servers: Sequence[Server], load: Load, rounds: int) -> Row:
+async def _pairs(servers: Sequence[Server], load: Load, rounds: int) -> list[Pair]:
     pairs: list[Pair] = []
     for number in range(1, rounds + 1):
         order = (0, 1) if number % 2 else (1, 0)
@@ -103,7 +117,7 @@ async def _row(servers: Sequence[Server], load: Load, rounds: int) -> Row:
             await asyncio.sleep(REST_SECONDS)
             runs[which] = await _run(servers[which], load, seed=number)
         pairs.append((runs[0], runs[1]))
-    return row_of(load, pairs)
+    return pairs
 
 
 async def _run(server: Server, load: Load, seed: int) -> Measured:

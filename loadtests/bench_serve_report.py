@@ -52,18 +52,18 @@ class Row:
         )
 
 
-def row_of(load: Load, rounds: Sequence[Pair]) -> Row:
-    """Sum up the rounds of one load. Intervals are percentiles of a bootstrap over the rounds."""
-    ours, stock = ([pair[which] for pair in rounds] for which in (0, 1))
+def row_of(load: Load, starts: Sequence[Sequence[Pair]]) -> Row:
+    """Sum up one load, the rounds of every start. Intervals are percentiles of a bootstrap over starts and rounds."""
+    ours, stock = ([pair[which] for rounds in starts for pair in rounds] for which in (0, 1))
     known = all(run.cpu_seconds is not None for run in (*ours, *stock))
     return Row(
         load,
         throughput=(_throughput(ours), _throughput(stock)),
-        throughput_ratio=_ratio(rounds, _throughput),
+        throughput_ratio=_ratio(starts, _throughput),
         first=(_p99(ours), _p99(stock)),
-        first_ratio=_ratio(rounds, _p99),
+        first_ratio=_ratio(starts, _p99),
         cpu=(_cpu(ours), _cpu(stock)) if known else None,
-        cpu_ratio=_ratio(rounds, _cpu) if known else None,
+        cpu_ratio=_ratio(starts, _cpu) if known else None,
     )
 
 
@@ -97,10 +97,15 @@ def _p99(runs: Sequence[Measured]) -> float:
     return 1000 * (statistics.quantiles(first, n=100, method="inclusive")[98] if len(first) > 1 else first[0])
 
 
-def _ratio(rounds: Sequence[Pair], of: Callable[[Sequence[Measured]], float]) -> tuple[float, float, float]:
-    def ratio(chosen: Sequence[Pair]) -> float:
-        return of([ours for ours, _ in chosen]) / of([stock for _, stock in chosen])
+def _ratio(starts: Sequence[Sequence[Pair]], of: Callable[[Sequence[Measured]], float]) -> tuple[float, float, float]:
+    def ratio(chosen: Sequence[Sequence[Pair]]) -> float:
+        ours, stock = ([pair[which] for rounds in chosen for pair in rounds] for which in (0, 1))
+        return of(ours) / of(stock)
 
     draw = random.Random(0)
-    resampled = sorted(ratio(draw.choices(rounds, k=len(rounds))) for _ in range(RESAMPLES))
-    return ratio(rounds), resampled[int(0.025 * RESAMPLES)], resampled[int(0.975 * RESAMPLES)]
+
+    def again() -> list[list[Pair]]:
+        return [draw.choices(rounds, k=len(rounds)) for rounds in draw.choices(starts, k=len(starts))]
+
+    resampled = sorted(ratio(again()) for _ in range(RESAMPLES))
+    return ratio(starts), resampled[int(0.025 * RESAMPLES)], resampled[int(0.975 * RESAMPLES)]

@@ -43,20 +43,23 @@ class Server:
 
 
 @contextmanager
-def both(checkpoint: Path, options: Sequence[str] = ()) -> Iterator[tuple[Server, Server]]:
+def both(checkpoint: Path, options: Sequence[str] = (), *, stock_first: bool = False) -> Iterator[list[Server]]:
     """Start both servers and stop them at the end; yields ours and vLLM's.
 
     Args:
         checkpoint: folder that both serve.
         options: further options of vLLM, for both.
+        stock_first: whether vLLM's is started first.
 
     Raises:
         LoadError: one of them did not start.
     """
+    ours = ("stepgrpo", "serve", str(checkpoint))
     stock = ("vllm.entrypoints.launchers.api_server.entry", "--model", str(checkpoint), *QUIET)
+    modules = (stock, ours) if stock_first else (ours, stock)
     with ExitStack() as stack:
-        ours = stack.enter_context(_running(("stepgrpo", "serve", str(checkpoint), *OPTIONS, *options)))
-        yield ours, stack.enter_context(_running((*stock, *OPTIONS, *options)))
+        servers = [stack.enter_context(_running((*module, *OPTIONS, *options))) for module in modules]
+        yield servers[::-1] if stock_first else servers
 
 
 @contextmanager

@@ -109,15 +109,24 @@ def run(seconds, tokens=100, first=(0.1,), cpu=None):
 
 
 def test_throughput_is_that_of_all_rounds_together():
-    row = row_of(LOAD, [(run(1.0), run(2.0)), (run(3.0), run(2.0))])
+    row = row_of(LOAD, [[(run(1.0), run(2.0)), (run(3.0), run(2.0))]])
     assert row.throughput == (50.0, 50.0)
     assert row.throughput_ratio[0] == 1.0
     assert row.throughput_ratio[1] < 1 < row.throughput_ratio[2]
 
 
+def test_an_interval_knows_how_starts_differ():
+    """Each start is steady in itself, so rounds alone would call the difference of one certain."""
+    fast, slow = [(run(1.0), run(1.0))] * 5, [(run(2.0), run(1.0))] * 5
+    assert row_of(LOAD, [slow]).throughput_ratio == (0.5, 0.5, 0.5)
+    ratio, lower, upper = row_of(LOAD, [fast, slow]).throughput_ratio
+    assert (lower, upper) == (0.5, 1.0)
+    assert ratio == pytest.approx(2 / 3)
+
+
 def test_the_slowest_first_tokens_are_compared():
     ours = run(1.0, first=(*[0.1] * 98, 0.3, 0.3))
-    row = row_of(LOAD, [(ours, run(1.0, first=(0.1,) * 100))])
+    row = row_of(LOAD, [[(ours, run(1.0, first=(0.1,) * 100))]])
     assert row.first == pytest.approx((300, 100))
     assert row.first_ratio[0] == pytest.approx(3)
     assert not row.passes
@@ -135,13 +144,13 @@ def test_the_slowest_first_tokens_are_compared():
 )
 def test_the_bounds(seconds, first, stream, passes):
     load = Load(concurrency=1, requests=1, tokens=1, stream=stream)
-    assert row_of(load, [(run(seconds, first=(first,)), run(1.0))]).passes is passes
+    assert row_of(load, [[(run(seconds, first=(first,)), run(1.0))]]).passes is passes
 
 
 def test_a_row_of_the_table():
     row = "| stream | 2 | 100 | 100 | 1.000 (1.000 to 1.000) | 100.0 | 100.0 | 1.000 (1.000 to 1.000)"
-    assert line_of(row_of(LOAD, [(run(1.0), run(1.0))])) == f"{row} | - | - | - |"
-    measured = row_of(LOAD, [(run(1.0, cpu=0.03), run(1.0, cpu=0.02))])
+    assert line_of(row_of(LOAD, [[(run(1.0), run(1.0))]])) == f"{row} | - | - | - |"
+    measured = row_of(LOAD, [[(run(1.0, cpu=0.03), run(1.0, cpu=0.02))]])
     assert line_of(measured) == f"{row} | 300 | 200 | 1.500 (1.500 to 1.500) |"
 
 
@@ -178,7 +187,14 @@ def test_the_command(scripted):
 
 
 @pytest.mark.parametrize(
-    "options", [["--answers", "some"], ["--concurrency", "many"], ["--urls", "http://one"], ["--rounds", "0"]]
+    "options",
+    [
+        ["--answers", "some"],
+        ["--concurrency", "many"],
+        ["--urls", "http://one"],
+        ["--rounds", "0"],
+        ["--urls", "http://one,http://two", "--starts", "2"],
+    ],
 )
 def test_options_that_do_not_fit(options):
     assert CliRunner().invoke(app, ["bench", "serve", *options]).exit_code == 2
