@@ -54,7 +54,7 @@ class Row:
 
 def row_of(load: Load, starts: Sequence[Sequence[Pair]]) -> Row:
     """Sum up one load, the rounds of every start. Intervals are percentiles of a bootstrap over starts and rounds."""
-    ours, stock = ([pair[which] for rounds in starts for pair in rounds] for which in (0, 1))
+    ours, stock = _sides(starts)
     known = all(run.cpu_seconds is not None for run in (*ours, *stock))
     return Row(
         load,
@@ -82,6 +82,12 @@ def line_of(row: Row) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _sides(starts: Sequence[Sequence[Pair]]) -> tuple[list[Measured], list[Measured]]:
+    """All runs of ours, and all of vLLM's own."""
+    pairs = [pair for rounds in starts for pair in rounds]
+    return [ours for ours, _ in pairs], [stock for _, stock in pairs]
+
+
 def _throughput(runs: Sequence[Measured]) -> float:
     return sum(run.completion_tokens for run in runs) / sum(run.seconds for run in runs)
 
@@ -99,7 +105,7 @@ def _p99(runs: Sequence[Measured]) -> float:
 
 def _ratio(starts: Sequence[Sequence[Pair]], of: Callable[[Sequence[Measured]], float]) -> tuple[float, float, float]:
     def ratio(chosen: Sequence[Sequence[Pair]]) -> float:
-        ours, stock = ([pair[which] for rounds in chosen for pair in rounds] for which in (0, 1))
+        ours, stock = _sides(chosen)
         return of(ours) / of(stock)
 
     draw = random.Random(0)

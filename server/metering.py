@@ -60,11 +60,7 @@ class Meter:
     """
 
     def __init__(
-        self,
-        base: ServedModel,
-        text: TokenText,
-        metrics: EfficiencyMetrics,
-        failures: tuple[type[Exception], ...] = (),
+        self, base: ServedModel, text: TokenText, metrics: EfficiencyMetrics, failures: tuple[type[Exception], ...]
     ) -> None:
         self.failures = failures
         self.text = text

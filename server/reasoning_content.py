@@ -1,14 +1,14 @@
 """``reasoning_content`` beside ``reasoning``, for clients that only know the field's older name."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import wraps
 from typing import Any, Final
 
-import msgspec
+from server.events import body_of, event_of
+from server.responses import Handler
 
 FIELD: Final = "reasoning_content"
-Handler = Callable[..., Awaitable[Any]]
 
 
 def with_reasoning_content(handler: Handler) -> Handler:
@@ -32,13 +32,13 @@ def with_reasoning_content(handler: Handler) -> Handler:
 async def _named(stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
     async with aclosing(stream):
         async for event in stream:
-            yield _event(event) if isinstance(event, str) and '"reasoning":' in event else event
+            yield _renamed(event) if isinstance(event, str) and '"reasoning":' in event else event
 
 
-def _event(event: str) -> str:
-    chunk = msgspec.json.decode(event.removeprefix("data: "))
+def _renamed(event: str) -> str:
+    chunk = body_of(event)
     for choice in chunk.get("choices", ()):
         delta = choice.get("delta", {})
         if delta.get("reasoning") is not None:
             delta[FIELD] = delta["reasoning"]
-    return f"data: {msgspec.json.encode(chunk).decode()}\n\n"
+    return event_of(chunk)

@@ -11,10 +11,10 @@ from contextlib import aclosing, contextmanager
 from functools import wraps
 from typing import Any, Literal
 
-import msgspec
 from pydantic import BaseModel
 
 from server.errors import openai_error
+from server.events import body_of, event_of
 from server.exit_control import ExitControl, InvalidExitControlError, asked_exit_control, exit_control_of
 from server.report import ResponseReports, collecting, current_reports
 
@@ -125,8 +125,7 @@ async def _continued(
 
 
 def _last_event(error: Exception, number: int) -> ErrorEvent:
-    param = getattr(error, "parameter", None)
-    status = 500 if param is None else 400
+    status, param = 400 if hasattr(error, "parameter") else 500, getattr(error, "parameter", None)
     details = openai_error(status, {"error": {"message": str(error), "param": param}}, "")["error"]
     return ErrorEvent(
         sequence_number=number, code=details["type"], message=str(error), param=details["param"], error=details
@@ -178,7 +177,7 @@ async def _reported_stream(stream: AsyncGenerator[str, None], reports: ResponseR
 
 
 def _reported_event(event: str, reports: ResponseReports) -> str:
-    chunk = msgspec.json.decode(event.removeprefix("data: "))
+    chunk = body_of(event)
     tokens = reports.reasoning_tokens
     for choice in chunk["choices"]:
         report = reports.get(choice["index"])
@@ -189,7 +188,7 @@ def _reported_event(event: str, reports: ResponseReports) -> str:
     usage = chunk.get("usage")
     if usage and _is_to_correct(tokens, usage.get("completion_tokens_details")):
         chunk["usage"]["completion_tokens_details"] = {"reasoning_tokens": tokens}
-    return _event(chunk)
+    return event_of(chunk)
 
 
 def _is_to_correct(tokens: int | None, details: Any) -> bool:
@@ -198,10 +197,6 @@ def _is_to_correct(tokens: int | None, details: Any) -> bool:
 
 
 def _error_event(event: str) -> str:
-    body = msgspec.json.decode(event.removeprefix("data: "))
+    body = body_of(event)
     code = body["error"].get("code")
-    return _event(openai_error(code if isinstance(code, int) else 500, body, ""))
-
-
-def _event(body: dict[str, Any]) -> str:
-    return f"data: {msgspec.json.encode(body).decode()}\n\n"
+    return event_of(openai_error(code if isinstance(code, int) else 500, body, ""))

@@ -79,25 +79,17 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def from_url(
-    recipe: Recipe, url: str, questions: Sequence[str], sampling: Sampling, samples: int, *, api_key: str | None = None
-) -> list[list[Reply]]:
+def from_url(recipe: Recipe, url: str, questions: Sequence[str], sampling: Sampling, samples: int) -> list[list[Reply]]:
     """``samples`` answers a question from ``URL`` or ``URL#model`` (the first model that it lists by default).
 
-    Args:
-        recipe: its tags, token limit and seed.
-        url: base URL of an OpenAI-compatible server.
-        questions: what is asked.
-        sampling: how tokens are drawn.
-        samples: answers a question.
-        api_key: else ``STEPGRPO_API_KEY`` of the environment; ``OPENAI_API_KEY`` is sent to nobody.
+    The server is sent ``STEPGRPO_API_KEY`` of the environment; ``OPENAI_API_KEY`` is sent to nobody.
 
     Raises:
         TrainingError: the server cannot be reached, refuses, or does not count tokens.
     """
     from openai import OpenAIError
 
-    key = api_key or os.environ.get(KEY_VARIABLE) or NO_KEY
+    key = os.environ.get(KEY_VARIABLE) or NO_KEY
     try:
         return asyncio.run(_ask_all(recipe, url, questions, sampling, samples, key))
     except OpenAIError as error:

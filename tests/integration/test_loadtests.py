@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -13,17 +12,12 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from prometheus import free_port
 from scripted_server import ScriptedServer
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def locust(server, *options, timeout=120):

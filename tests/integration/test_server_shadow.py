@@ -5,7 +5,6 @@ Both were taught their answers to one question, so what is compared is known to 
 
 import json
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from importlib import import_module
 
 import httpx
 import pytest
+from prometheus import free_port
 from real_server import Server, start_server, stop_server
 from teaching import taught_adapter, taught_checkpoint
 
@@ -36,9 +36,7 @@ def shadowed(checkpoint, tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("shadowed")
     taught = taught_checkpoint(checkpoint, folder / NAME, {ASKED: LONG, "How much is 12 plus 7?": SHORT})
     taught_adapter(taught, folder / ADAPTER, {ASKED: SHORT})
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--served-model-name", NAME, ALIAS, "--scheduling-policy", "priority", "--log-format", "json"]
     options += ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"{ADAPTER}={folder / ADAPTER}"]
     options += ["--max-loras", "2"]  # one more than there are: vLLM's CPU build puts the last on the base as well

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,22 +11,16 @@ from pathlib import Path
 
 import pytest
 from programs import program
-from prometheus import Prometheus
+from prometheus import Prometheus, free_port
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 STACK = [sys.executable, str(ROOT / "tools" / "stack.py")]
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
-
-
 def test_the_stack_says_its_urls_is_scraped_and_ends_on_a_signal(checkpoint):
     program("prometheus", "Debian's package prometheus")
-    ports = ["--port", free_port(), "--prometheus-port", free_port()]
+    ports = ["--port", str(free_port()), "--prometheus-port", str(free_port())]
     process = subprocess.Popen(
         [*STACK, *ports, "--checkpoint", str(checkpoint)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )

@@ -81,4 +81,4 @@ async def test_another_adapter_under_the_same_name_is_read_by_its_own_card(bench
 
 def test_two_meters_do_not_share_a_registry(bench, base):
     with pytest.raises(ValueError, match="Duplicated timeseries"):
-        Meter(base, bench.words, EfficiencyMetrics(bench.registry))
+        Meter(base, bench.words, EfficiencyMetrics(bench.registry), ())
