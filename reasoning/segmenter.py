@@ -38,16 +38,20 @@ class _Phase(Enum):
     AFTER = auto()
 
 
-class _Suspects(NamedTuple):
-    """First characters of what may happen in a text.
+class _Signs(NamedTuple):
+    """What may happen in a text.
 
     Attributes:
-        initials: of markers.
+        markers: checked, the longest first.
+        standalone: matches a standalone marker.
+        initials: matches the first characters of markers.
         opening: of the opening tag.
         inside: of the closing tag and markers.
         before: of both tags and markers.
     """
 
+    markers: tuple[str, ...]
+    standalone: re.Pattern[str]
     initials: re.Pattern[str]
     opening: re.Pattern[str]
     inside: re.Pattern[str]
@@ -75,17 +79,13 @@ class Segmenter:
         "_fresh",
         "_held",
         "_implied",
-        "_initials",
         "_length",
-        "_longest",
-        "_markers",
         "_open",
-        "_pattern",
         "_phase",
         "_pieces",
+        "_signs",
         "_starts",
         "_suspect",
-        "_suspects",
         "_tag_start",
         "_tokens",
     )
@@ -99,14 +99,8 @@ class Segmenter:
         implied: bool = True,
     ) -> None:
         self._open, self._close = think
-        if not self._open or not self._close or self._open == self._close:
-            raise ValueError(f"think must be two different, non-empty tags, not {think!r}")
-        self._markers = checked_markers(markers)
-        self._pattern = marker_pattern(self._markers)
-        self._longest = len(self._markers[0]) if self._markers else 0
-        self._suspects = _suspects_of(self._markers, think)
-        self._initials = self._suspects.initials
-        self._suspect = _SOMETHING.search if implied else self._suspects.opening.search
+        self._signs = _signs_of(markers if isinstance(markers, str) else tuple(markers), (self._open, self._close))
+        self._suspect = _SOMETHING.search if implied else self._signs.opening.search
 
         self._phase = _Phase.BEFORE
         self._implied = implied
@@ -259,7 +253,7 @@ class Segmenter:
     def _mark(self, window: str, base: int, cursor: int, limit: int, final: bool) -> int:
         """Begin the steps that certainly begin in ``window[cursor:limit]``; return where the undecided text begins."""
         hold = limit if final else self._undecided(window, cursor, limit)
-        for match in self._pattern.finditer(window, cursor, limit):
+        for match in self._signs.standalone.finditer(window, cursor, limit):
             at = match.start()
             if at >= hold:
                 break
@@ -280,13 +274,15 @@ class Segmenter:
     def _begin_first(self, marker: str | None) -> None:
         self._cuts.append((self._block_start, marker))
         inside = self._phase is _Phase.INSIDE
-        self._suspect = (self._suspects.inside if inside else self._suspects.before).search
+        self._suspect = (self._signs.inside if inside else self._signs.before).search
 
     def _undecided(self, window: str, cursor: int, limit: int) -> int:
         """Where the first marker may stand that what follows ``limit`` could complete, prolong or spoil."""
-        for match in self._initials.finditer(window, max(cursor, limit - self._longest), limit):
+        markers = self._signs.markers
+        longest = len(markers[0]) if markers else 0
+        for match in self._signs.initials.finditer(window, max(cursor, limit - longest), limit):
             tail = window[match.start() : limit]
-            if any(marker.startswith(tail) for marker in self._markers):
+            if any(marker.startswith(tail) for marker in markers):
                 return match.start()
         return limit
 
@@ -320,9 +316,14 @@ def parse_trace(
 
 
 @lru_cache(maxsize=64)
-def _suspects_of(markers: tuple[str, ...], think: tuple[str, str]) -> _Suspects:
-    initials, (opening, closing) = [marker[0] for marker in markers], (tag[0] for tag in think)
-    return _Suspects(
+def _signs_of(markers: str | tuple[str, ...], think: tuple[str, str]) -> _Signs:
+    if not all(think) or think[0] == think[1]:
+        raise ValueError(f"think must be two different, non-empty tags, not {think!r}")
+    checked = checked_markers(markers)
+    initials, (opening, closing) = [marker[0] for marker in checked], (tag[0] for tag in think)
+    return _Signs(
+        markers=checked,
+        standalone=marker_pattern(checked),
         initials=_any_of(initials),
         opening=_any_of([opening]),
         inside=_any_of([closing, *initials]),

@@ -1,5 +1,6 @@
 """The service: vLLM's app over a metered engine, with our routes, reports and errors."""
 
+import gc
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +30,10 @@ model that does not think, whose answers it would take for thinking."""
 SHUTDOWN_SECONDS = 30
 """How long requests in flight may go on after SIGTERM; vLLM's own default is to abort them at once."""
 
+YOUNG_OBJECTS = 50_000
+"""Made between two collections of garbage, where Python's default is 700. Requests leave no cycles, and streams that
+clients leave some hundred objects each; but a search for cycles goes through all that is in flight while answers wait."""
+
 
 def serve(settings: ServerSettings, checkpoint: ServedCheckpoint, options: list[str]) -> None:
     """Serve until a signal ends it.
@@ -43,6 +48,7 @@ def serve(settings: ServerSettings, checkpoint: ServedCheckpoint, options: list[
             on, or the engine did not start or died.
     """
     arguments = vllm.parse_arguments(options, vllm_defaults(settings, checkpoint))
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     vllm.run(_serve(arguments, settings, checkpoint))
 
 

@@ -19,13 +19,16 @@ class Choice:
 
     Args:
         segmenter: a fresh one, told whether the prompt has opened the thinking block.
-        decode: turns the next token id into the text that it completes; None where the tokenizer cannot do that, and
+        decode: turns the next token ids into the text that each completes; None where the tokenizer cannot do that, and
             the engine's own text is taken instead, exact to within a piece.
         hidden_stops: stop strings that the engine cuts out of the text.
     """
 
     def __init__(
-        self, segmenter: Segmenter, decode: Callable[[int], str] | None, hidden_stops: Sequence[str] = ()
+        self,
+        segmenter: Segmenter,
+        decode: Callable[[Sequence[int]], list[str]] | None,
+        hidden_stops: Sequence[str] = (),
     ) -> None:
         self._segmenter = segmenter
         self._decode = decode
@@ -83,7 +86,7 @@ class Choice:
         """Decode the tokens that wait, and hold back as much text as a stop string could still cut off."""
         if self._decode is None:
             return
-        texts = [self._decode(token) for token in self._waiting]
+        texts = self._decode(self._waiting)
         self._waiting.clear()
         self._segmenter.feed_tokens(self._past_hold(texts) if self._hold else texts)
 

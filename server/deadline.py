@@ -52,6 +52,7 @@ class Deadline:
                 raise
             finally:
                 waiting.discard(task)
+                del task  # which may keep this frame, with the exception that it ends with: a cycle for every request
 
         timer = asyncio.get_running_loop().call_later(self._seconds, end)  # one a request, not one a message
         try:

@@ -39,8 +39,8 @@ class RequestOutput(Protocol):
 class TokenText(PromptText, Protocol):
     """Text of the served model's tokens."""
 
-    def stream(self, skip_special: bool) -> Callable[[int], str] | None:
-        """A new incremental decoder: the text that each next token completes. None if the tokenizer has none.
+    def stream(self, skip_special: bool) -> Callable[[Sequence[int]], list[str]] | None:
+        """A new incremental decoder: the text that each of the next tokens completes. None if the tokenizer has none.
 
         With ``skip_special``, special tokens have no text, save the thinking tags.
         """

@@ -42,7 +42,8 @@ def add_middlewares(
     if shadow is not None:
         inner = ShadowedRequests(inner, shadow)
     inner = Admission(inner, engine, settings.max_queue)
-    inner = KeyLimits(inner, settings.key_max_concurrent, settings.key_tokens_per_minute)
+    if keyring is not None or settings.key_max_concurrent or settings.key_tokens_per_minute:
+        inner = KeyLimits(inner, settings.key_max_concurrent, settings.key_tokens_per_minute)
     inner = BodyLimit(inner, settings.max_body_bytes)
     inner = Deadline(inner, settings.request_timeout)
     if keyring is not None:

@@ -156,9 +156,13 @@ def _report_response(response: Any, reports: ResponseReports) -> None:
         if report is not None and reports.wanted:
             setattr(choice, FIELD, report.model_dump())
     tokens, usage = reports.reasoning_tokens, response.usage
-    if usage is not None and _is_to_correct(tokens, getattr(usage, "completion_tokens_details", None)):
-        corrected = {**response.usage.model_dump(), "completion_tokens_details": {"reasoning_tokens": tokens}}
-        response.usage = type(response.usage).model_validate(corrected)
+    details = getattr(usage, "completion_tokens_details", None)
+    if usage is not None and _is_to_correct(tokens, details):
+        if details is None:
+            corrected = {**usage.model_dump(), "completion_tokens_details": {"reasoning_tokens": tokens}}
+            response.usage = type(usage).model_validate(corrected)
+        else:
+            details.reasoning_tokens = tokens
 
 
 async def _reported_stream(stream: AsyncGenerator[str, None], reports: ResponseReports) -> AsyncGenerator[str, None]:

@@ -91,7 +91,7 @@ class SteeredEngine:
         Raises:
             Exception: the refusal of a request that cannot be steered.
         """
-        control = self._control(sampling_params, _obstacle(sampling_params) or _no_text(prompt))
+        control = self._control(sampling_params, prompt)
         if control.thinking_token_budget != sampling_params.thinking_token_budget:
             sampling_params.thinking_token_budget = control.thinking_token_budget
         if not control.paused:
@@ -120,7 +120,7 @@ class SteeredEngine:
         Raises:
             Exception: the refusal.
         """
-        self._allowed(asked_exit_control.get(), _obstacle(request))
+        self._allowed(asked_exit_control.get(), request)
 
     def check_beam_search(self) -> None:
         """Refuse a beam search where the request or the server ends thinking early, for it would not.
@@ -132,18 +132,21 @@ class SteeredEngine:
         if capped or asked_exit_control.get().paused:
             raise self._refused("use_beam_search", capped)
 
-    def _control(self, sampling: Any, obstacle: str | None) -> ExitControl:
+    def _control(self, sampling: Any, prompt: Any) -> ExitControl:
         asked = asked_exit_control.get()
         if asked.thinking_token_budget is None and sampling.thinking_token_budget is not None:
             asked = asked.model_copy(update={"thinking_token_budget": sampling.thinking_token_budget})
         if sampling.max_tokens == 1:  # no step ends within it
             return ExitControl(thinking_token_budget=self._limits.effective(asked).thinking_token_budget)
-        return self._allowed(asked, obstacle)
+        return self._allowed(asked, sampling, prompt)
 
-    def _allowed(self, asked: ExitControl, obstacle: str | None) -> ExitControl:
-        """What the request gets, past the obstacle to pausing it, if there is one."""
+    def _allowed(self, asked: ExitControl, parameters: Any, prompt: Any = None) -> ExitControl:
+        """What a request gets that has these parameters and, where it is known, this prompt."""
         control = self._limits.effective(asked)
-        if obstacle is None or not control.paused:
+        if not control.paused:
+            return control
+        obstacle = _obstacle(parameters, prompt)
+        if obstacle is None:
             return control
         control = self._limits.binding(asked)
         if control.paused:
@@ -174,16 +177,13 @@ class SteeredEngine:
         return _Choice(index, steered, self._pieces.detokenizer(sampling, ids), sampling)
 
 
-def _obstacle(parameters: Any) -> str | None:
-    """Which of a request's parameters keeps it from being sampled in pieces."""
+def _obstacle(parameters: Any, prompt: Any) -> str | None:
+    """Which of a request's parameters keeps it from being sampled in pieces; its prompt does where it is no text."""
     for name, idle in UNSTEERABLE.items():
         if getattr(parameters, name, None) not in (None, idle):
             return name
-    return None
-
-
-def _no_text(prompt: Any) -> str | None:
-    return None if isinstance(prompt, Mapping) and prompt.get("type", "token") == "token" else "prompt"
+    text = prompt is None or (isinstance(prompt, Mapping) and prompt.get("type", "token") == "token")
+    return None if text else "prompt"
 
 
 class _Choice:

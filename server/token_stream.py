@@ -31,6 +31,15 @@ class TokenStream:
         decoder = DecodeStream(ids=list(after), skip_special_tokens=False)
         self._step = partial(decoder.step, self._backend)
 
+    def texts(self, tokens: Sequence[int]) -> list[str]:
+        """The text that each of some tokens completes."""
+        if self._known is not None and not self._holds and self._silent.isdisjoint(tokens):
+            try:
+                return [*map(self._known.__getitem__, tokens)]
+            except KeyError:
+                pass
+        return [*map(self.next, tokens)]
+
     def next(self, token: int) -> str:
         """The text that a token completes."""
         if token in self._silent:

@@ -271,14 +271,14 @@ class VllmText:
             )
         return TokenStream(self._backend, frozenset(), self._known, after).next
 
-    def stream(self, skip_special: bool) -> Callable[[int], str] | None:
+    def stream(self, skip_special: bool) -> Callable[[Sequence[int]], list[str]] | None:
         """A new incremental decoder, the one that vLLM's own detokenizer uses; None for tokenizers without it.
 
         With ``skip_special``, special tokens have no text, save the thinking tags.
         """
         if self._backend is None:
             return None
-        return TokenStream(self._backend, self._special if skip_special else frozenset(), self._known).next
+        return TokenStream(self._backend, self._special if skip_special else frozenset(), self._known).texts
 
 
 class VllmPieces:

@@ -42,8 +42,8 @@ class Words:
         pieces = list(self._ids)
         return "".join(pieces[token] for token in tokens)
 
-    def stream(self, skip_special: bool) -> Callable[[int], str] | None:
-        return lambda token: self.decode([token])
+    def stream(self, skip_special: bool) -> Callable[[Sequence[int]], list[str]] | None:
+        return lambda tokens: [self.decode([token]) for token in tokens]
 
     def decoder(self, after: Sequence[int]) -> Callable[[int], str]:
         return lambda token: self.decode([token])

@@ -6,7 +6,7 @@ from server.choice import Choice
 
 def trace(texts, stop):
     """Of a completion whose tokens have these texts, ended by a stop string that is cut out of the client's text."""
-    choice = Choice(Segmenter(["Wait"]), texts.__getitem__, [stop])
+    choice = Choice(Segmenter(["Wait"]), lambda tokens: [texts[token] for token in tokens], [stop])
     return choice.finish(range(len(texts)), "", "stop", stop)
 
 

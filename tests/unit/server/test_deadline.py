@@ -1,5 +1,7 @@
 import asyncio
+import gc
 import json
+import weakref
 
 import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -79,6 +81,26 @@ async def test_a_request_that_is_cancelled_before_its_time_is_over_stays_cancell
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_request_whose_listener_is_cancelled_leaves_nothing_to_the_garbage_collector():
+    seen = []
+
+    async def listening(scope, receive, send):
+        seen.append(weakref.ref(receive))
+        await receive()
+        listener = asyncio.create_task(receive())  # as vLLM listens for its client's departure
+        await asyncio.sleep(0)
+        listener.cancel()
+        await Response()(scope, receive, send)
+
+    gc.disable()
+    try:
+        await run(listening, 60)
+        await asyncio.sleep(0)
+        assert seen[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_all_that_wait_for_the_client_hear_of_its_departure():

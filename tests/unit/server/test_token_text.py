@@ -42,7 +42,7 @@ def test_tokens_one_by_one_give_the_text_of_all(text):
     string = "<think>\n3 × 4 = 12 😀</think> done<|im_end|>"
     vllm_text = VllmText(text, THINK)
     stream = vllm_text.stream(skip_special=False)
-    pieces = [stream(token) for token in text.encode(string)]
+    pieces = [piece for token in text.encode(string) for piece in stream([token])]
     assert "".join(pieces) == string == vllm_text.decode(text.encode(string))
     assert pieces.count("") == 4, "the bytes of a character before its last have no text"
 
@@ -61,17 +61,25 @@ def test_tokens_seen_before_have_the_text_of_the_librarys_stream(tokens, before)
             assert ours(token) == expected
 
 
+@given(tokens=st.lists(st.integers(0, 265), max_size=12), cut=st.integers(0, 12), skip=st.booleans())
+def test_tokens_together_have_the_texts_of_each_by_itself(tokens, cut, skip):
+    vllm_text = VllmText(text_of_bytes(), THINK)
+    for _ in range(2):  # anew, and seen before
+        together, single = vllm_text.stream(skip), VllmText(text_of_bytes(), THINK).stream(skip)
+        expected = [piece for token in tokens for piece in single([token])]
+        assert together(tokens[:cut]) + together(tokens[cut:]) == expected
+
+
 def test_special_tokens_have_no_text_where_the_request_wants_none(text):
     stream = VllmText(text, THINK).stream(skip_special=True)
     tokens = text.encode("<think>a<|im_end|></think>b<|im_end|>")
-    assert "".join(stream(token) for token in tokens) == "<think>a</think>b"
+    assert "".join(stream(tokens)) == "<think>a</think>b"
 
 
 def test_a_token_outside_the_vocabulary_has_no_text(text):
     stream = VllmText(text, THINK).stream(skip_special=True)
-    assert stream(10**6) == ""
-    assert stream(-1) == ""
-    assert "".join(stream(token) for token in text.encode("still")) == "still"
+    assert stream([10**6, -1]) == ["", ""]
+    assert "".join(stream(text.encode("still"))) == "still"
 
 
 def test_landmarks_are_the_special_tokens_and_those_of_the_chat_template(text):
