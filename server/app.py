@@ -32,7 +32,7 @@ SHUTDOWN_SECONDS = 30
 
 YOUNG_OBJECTS = 50_000
 """Made between two collections of garbage, where Python's default is 700. Requests leave no cycles, and streams that
-clients leave some hundred objects each; but a search for cycles goes through all that is in flight while answers wait."""
+clients leave some hundred objects each; but a search for cycles goes through all that is in flight while they wait."""
 
 
 def serve(settings: ServerSettings, checkpoint: ServedCheckpoint, options: list[str]) -> None:
