@@ -30,8 +30,7 @@ class RequestId:
         sent = scope["headers"]
         chosen = next((value for name, value in sent if name == NAME), b"").decode("latin-1")
         request_id = chosen if ACCEPTED.fullmatch(chosen) else uuid4().hex
-        headers = [header for header in sent if header[0] != NAME]
-        headers.append((NAME, request_id.encode()))
+        headers = [*((name, value) for name, value in sent if name != NAME), (NAME, request_id.encode())]
 
         def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":

@@ -120,7 +120,7 @@ class SteeredEngine:
         Raises:
             Exception: the refusal.
         """
-        self._allowed(asked_exit_control.get(), request)
+        self._allowed(asked_exit_control.get(), request, {})
 
     def check_beam_search(self) -> None:
         """Refuse a beam search where the request or the server ends thinking early, for it would not.
@@ -140,8 +140,8 @@ class SteeredEngine:
             return ExitControl(thinking_token_budget=self._limits.effective(asked).thinking_token_budget)
         return self._allowed(asked, sampling, prompt)
 
-    def _allowed(self, asked: ExitControl, parameters: Any, prompt: Any = None) -> ExitControl:
-        """What a request gets that has these parameters and, where it is known, this prompt."""
+    def _allowed(self, asked: ExitControl, parameters: Any, prompt: Any) -> ExitControl:
+        """What a request gets that has these parameters and this prompt, which is empty where it is not known yet."""
         control = self._limits.effective(asked)
         if not control.paused:
             return control
@@ -182,8 +182,7 @@ def _obstacle(parameters: Any, prompt: Any) -> str | None:
     for name, idle in UNSTEERABLE.items():
         if getattr(parameters, name, None) not in (None, idle):
             return name
-    text = prompt is None or (isinstance(prompt, Mapping) and prompt.get("type", "token") == "token")
-    return None if text else "prompt"
+    return None if isinstance(prompt, Mapping) and prompt.get("type", "token") == "token" else "prompt"
 
 
 class _Choice:
