@@ -3,23 +3,29 @@
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
 
 from loadtests.bench_serve_load import Load, LoadError, Measured, run_load
 from loadtests.bench_serve_report import HEADER, LEAST_THROUGHPUT, MOST_FIRST, Pair, Row, line_of, row_of
 from loadtests.bench_serve_servers import MODEL, Server, both
+from loadtests.bench_serve_slices import race, racing
 
 BUNDLED: Final = Path(__file__).resolve().parent.parent / "checkpoints" / "step-grpo"
 WARM_UP: Final = Load(concurrency=8, requests=16, tokens=16, stream=True)
+SLICE_SECONDS: Final = 0.03
 REST_SECONDS: Final = 1.5
-"""Between runs. For a second after its last step vLLM's engine polls for the next, at the other server's expense."""
+"""Between whole runs. For a second after its last step vLLM's engine polls for the next, at the other's expense."""
+
+Side = TypeVar("Side")
 
 app = typer.Typer(no_args_is_help=True)
 bench = typer.Typer(no_args_is_help=True)
@@ -46,6 +52,15 @@ def serve(
     starts: Annotated[int, typer.Option(min=1, help="How often both servers are started anew.")] = 1,
     requests: Annotated[int, typer.Option(min=1, help="Requests of a run; at least two for each in flight.")] = 48,
     tokens: Annotated[int, typer.Option(min=1, help="Completion tokens of an answer.")] = 64,
+    slice_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--slice",
+            min=0,
+            help="Seconds that one server runs while the other is stopped; 0 for whole runs in turns. By default "
+            f"{SLICE_SECONDS}, and 0 on a GPU, which cannot be stopped.",
+        ),
+    ] = None,
     urls: Annotated[
         str, typer.Option(help="OURS,STOCK: URLs of servers that run already, each serving the model as 'bench'.")
     ] = "",
@@ -53,10 +68,11 @@ def serve(
 ) -> None:
     """Measure throughput and time to the first token, ours against vLLM's own server on the same checkpoint.
 
-    Both are started here with the same options; further ones are passed on to both. They are loaded in turns, in
-    changing order, with the same questions. Every answer has the same number of tokens. CPU time is that of all
-    processes of a server; unlike the rest, it depends little on what else the machine does. A process may be some per
-    cent faster or slower than its like for as long as it lives, which only further starts can tell from a difference.
+    Both are started here with the same options; further ones are passed on to both. They get the same questions, at the
+    same time, but only one of them runs at any moment: the other is stopped, its client and their clock with it, so
+    that both see the same machine, however its speed may change. Every answer has the same number of tokens. CPU time
+    is that of all processes of a server. A process may be some per cent faster or slower than its like for as long as
+    it lives, which only further starts can tell from a difference.
 
     stepgrpo bench serve --concurrency 1,32 --answers stream
     """
@@ -69,11 +85,9 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end, too
     streams = {"stream": [True], "whole": [False], "both": [True, False]}[answers]
     loads = [Load(count, max(requests, 2 * count), tokens, stream) for stream, count in product(streams, counts)]
-    running = list(map(Server, urls.split(","))) if urls else None
-    if running is not None and len(running) != 2:
-        raise typer.BadParameter("must be two URLs with a comma between them", param_hint="--urls")
-    if running is not None and starts != 1:
-        raise typer.BadParameter("must be 1 for servers that run already", param_hint="--starts")
+    running = _running(urls, starts, slice_seconds) if urls else None
+    if slice_seconds is None:
+        slice_seconds = 0 if running or _has_gpu() else SLICE_SECONDS
     measured: dict[Load, list[list[Pair]]] = {load: [] for load in loads}
     rows: list[Row] = []
 
@@ -88,7 +102,7 @@ def serve(
         for start in range(starts):
             fresh = both(checkpoint, context.args, stock_first=start % 2 == 1)
             with nullcontext(running) if running else fresh as servers:
-                asyncio.run(_measure(servers, loads, rounds, take))
+                _measure(servers, loads, rounds, slice_seconds, take)
     except LoadError as error:
         typer.echo(f"stepgrpo bench serve: {error}", err=True)
         raise typer.Exit(1) from None
@@ -99,29 +113,61 @@ def serve(
         raise typer.Exit(1)
 
 
-async def _measure(
-    servers: Sequence[Server], loads: Sequence[Load], rounds: int, take: Callable[[Load, list[Pair]], None]
+def _running(urls: str, starts: int, slice_seconds: float | None) -> list[Server]:
+    """Servers that were not started here, and so cannot be started anew or stopped."""
+    servers = list(map(Server, urls.split(",")))
+    if len(servers) != 2:
+        raise typer.BadParameter("must be two URLs with a comma between them", param_hint="--urls")
+    if starts != 1:
+        raise typer.BadParameter("must be 1 for servers that run already", param_hint="--starts")
+    if slice_seconds:
+        raise typer.BadParameter("must be 0 for servers that run already", param_hint="--slice")
+    return servers
+
+
+def _has_gpu() -> bool:
+    from torch import cuda
+
+    return bool(cuda.is_available())
+
+
+def _measure(
+    servers: Sequence[Server],
+    loads: Sequence[Load],
+    rounds: int,
+    slice_seconds: float,
+    take: Callable[[Load, list[Pair]], None],
 ) -> None:
     for server in servers:
-        await run_load(server.url, MODEL, WARM_UP, seed=0)
-    for load in loads:
-        take(load, await _pairs(servers, load, rounds))
+        asyncio.run(run_load(server.url, MODEL, WARM_UP, seed=0))
+    if not slice_seconds:
+        for load in loads:
+            take(load, _pairs(servers, rounds, partial(_whole_runs, load=load)))
+        return
+    with racing(servers) as racers:
+        for load in loads:
+            take(load, _pairs(racers, rounds, partial(race, load=load, slice_seconds=slice_seconds)))
 
 
-async def _pairs(servers: Sequence[Server], load: Load, rounds: int) -> list[Pair]:
+def _pairs(sides: Sequence[Side], rounds: int, run: Callable[[Sequence[Side], int], Sequence[Measured]]) -> list[Pair]:
+    """Ours and vLLM's own in every round, which they begin by turns; ``run`` gets them in their order, and a seed."""
     pairs: list[Pair] = []
     for number in range(1, rounds + 1):
-        order = (0, 1) if number % 2 else (1, 0)
-        runs: dict[int, Measured] = {}
-        for which in order:
-            await asyncio.sleep(REST_SECONDS)
-            runs[which] = await _run(servers[which], load, seed=number)
-        pairs.append((runs[0], runs[1]))
+        if number % 2:
+            ours, stock = run(sides, number)
+        else:
+            stock, ours = run(sides[::-1], number)
+        pairs.append((ours, stock))
     return pairs
 
 
-async def _run(server: Server, load: Load, seed: int) -> Measured:
-    before = server.cpu_seconds()
-    measured = await run_load(server.url, MODEL, load, seed)
-    after = server.cpu_seconds()
-    return measured if before is None or after is None else replace(measured, cpu_seconds=after - before)
+def _whole_runs(servers: Sequence[Server], seed: int, load: Load) -> list[Measured]:
+    """One after the other."""
+    runs: list[Measured] = []
+    for server in servers:
+        time.sleep(REST_SECONDS)
+        before = server.cpu_seconds()
+        measured = asyncio.run(run_load(server.url, MODEL, load, seed))
+        after = server.cpu_seconds()
+        runs.append(measured if before is None or after is None else replace(measured, cpu_seconds=after - before))
+    return runs

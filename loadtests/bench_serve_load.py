@@ -3,14 +3,18 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ssl import SSLContext
+from typing import Final
 
 import httpx
 
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS: Final = 300
+
+Clock = Callable[[], float]
+"""Seconds since some moment."""
 
 
 class LoadError(Exception):
@@ -56,7 +60,7 @@ class Measured:
         return self.completion_tokens / self.seconds
 
 
-async def run_load(url: str, model: str, load: Load, seed: int) -> Measured:
+async def run_load(url: str, model: str, load: Load, seed: int, clock: Clock = time.perf_counter) -> Measured:
     """Put a load on a server.
 
     Args:
@@ -64,6 +68,7 @@ async def run_load(url: str, model: str, load: Load, seed: int) -> Measured:
         model: to ask for.
         load: the requests.
         seed: of the prompts; equal seeds ask equal questions.
+        clock: what all is timed with.
 
     Raises:
         LoadError: a request failed.
@@ -74,19 +79,19 @@ async def run_load(url: str, model: str, load: Load, seed: int) -> Measured:
 
     async def worker(client: httpx.AsyncClient) -> None:
         for body in bodies:
-            took, count = await (_stream if load.stream else _whole)(client, body)
+            took, count = await (_stream if load.stream else _whole)(client, body, clock)
             first.append(took)
             tokens.append(count)
 
     trusted = httpx.create_ssl_context(trust_env=False)
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(_client(url, trusted)) for _ in range(load.concurrency)]
-        begun = time.perf_counter()
+        begun = clock()
         try:
             await asyncio.gather(*map(worker, clients))
         except (httpx.HTTPError, KeyError, ValueError) as error:
             raise LoadError(f"{url} did not answer: {type(error).__name__} {error}") from error
-        seconds = time.perf_counter() - begun
+        seconds = clock() - begun
     return Measured(seconds, sum(tokens), tuple(first))
 
 
@@ -110,16 +115,16 @@ def _bodies(model: str, load: Load, seed: int) -> Iterator[bytes]:
         yield json.dumps(body | ({"stream_options": {"include_usage": True}} if load.stream else {})).encode()
 
 
-async def _whole(client: httpx.AsyncClient, body: bytes) -> tuple[float, int]:
-    begun = time.perf_counter()
+async def _whole(client: httpx.AsyncClient, body: bytes, clock: Clock) -> tuple[float, int]:
+    begun = clock()
     answer = await client.post("/v1/chat/completions", content=body, headers=JSON)
     answer.raise_for_status()
-    return time.perf_counter() - begun, int(answer.json()["usage"]["completion_tokens"])
+    return clock() - begun, int(answer.json()["usage"]["completion_tokens"])
 
 
-async def _stream(client: httpx.AsyncClient, body: bytes) -> tuple[float, int]:
+async def _stream(client: httpx.AsyncClient, body: bytes, clock: Clock) -> tuple[float, int]:
     """Time to the first event that brings text, and the tokens that the last one counts."""
-    begun = time.perf_counter()
+    begun = clock()
     first, last = 0.0, ""
     async with client.stream("POST", "/v1/chat/completions", content=body, headers=JSON) as answer:
         answer.raise_for_status()
@@ -127,7 +132,7 @@ async def _stream(client: httpx.AsyncClient, body: bytes) -> tuple[float, int]:
             if not line.startswith("data: {"):
                 continue
             if not first and '"role"' not in line:
-                first = time.perf_counter() - begun
+                first = clock() - begun
             last = line
     return first, int(json.loads(last.removeprefix("data: "))["usage"]["completion_tokens"])
 

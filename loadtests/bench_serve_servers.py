@@ -34,11 +34,31 @@ class Server:
     url: str
     process: psutil.Process | None = None
 
+    def processes(self) -> list[psutil.Process]:
+        """Its own process and all that it started; none where it was not started here.
+
+        Raises:
+            LoadError: it has ended.
+        """
+        if self.process is None:
+            return []
+        try:
+            return [self.process, *self.process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            raise LoadError(f"{self.url} has ended") from None
+
     def cpu_seconds(self) -> float | None:
-        """What it and the processes that it started have used so far, user and system time."""
+        """What all its processes have used so far, user and system time; None where they are not known.
+
+        Raises:
+            LoadError: one of them has ended.
+        """
         if self.process is None:
             return None
-        times = [process.cpu_times() for process in (self.process, *self.process.children(recursive=True))]
+        try:
+            times = [process.cpu_times() for process in self.processes()]
+        except psutil.NoSuchProcess:
+            raise LoadError(f"a process of {self.url} has ended") from None
         return float(sum(time.user + time.system for time in times))
 
 

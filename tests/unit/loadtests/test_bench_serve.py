@@ -194,6 +194,8 @@ def test_the_command(scripted):
         ["--urls", "http://one"],
         ["--rounds", "0"],
         ["--urls", "http://one,http://two", "--starts", "2"],
+        ["--urls", "http://one,http://two", "--slice", "0.1"],
+        ["--slice", "-1"],
     ],
 )
 def test_options_that_do_not_fit(options):
