@@ -154,13 +154,15 @@ class RequestMeter:
         Returns:
             The rest of the work, to be awaited before the next output; None, as a rule, where there is none.
         """
-        for part in output.outputs:
-            if part.finish_reason is not None or len(part.token_ids) > BATCH or part.index not in self._choices:
-                return self._feed(output)
-        for part in output.outputs:
-            self._uncharged += len(part.token_ids)
-            if part.index in self._unfinished:
-                self._choices[part.index].feed(part.token_ids, part.text)
+        if len(output.outputs) != 1:
+            return self._feed(output)
+        part = output.outputs[0]
+        tokens, choice = part.token_ids, self._choices.get(part.index)
+        if choice is None or part.finish_reason is not None or len(tokens) > BATCH:
+            return self._feed(output)
+        self._uncharged += len(tokens)
+        if part.index in self._unfinished:
+            choice.feed(tokens, part.text)
         if self._uncharged >= LAG:
             self._charge()
         return None

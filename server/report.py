@@ -75,10 +75,14 @@ class ResponseReports:
 
     Args:
         wanted: whether the response shall carry them.
+
+    Attributes:
+        last: the report that came in last; None before the first.
     """
 
     def __init__(self, wanted: bool = True) -> None:
         self.wanted = wanted
+        self.last: EfficiencyReport | None = None
         self._claimed = 0
         self._reports: dict[int, EfficiencyReport] = {}
 
@@ -90,16 +94,11 @@ class ResponseReports:
 
     def add(self, index: int, report: EfficiencyReport) -> None:
         """Keep the report of a finished choice."""
-        self._reports[index] = report
+        self._reports[index] = self.last = report
 
     def get(self, index: int) -> EfficiencyReport | None:
         """The report of a choice; None as long as it is not finished."""
         return self._reports.get(index)
-
-    @property
-    def last(self) -> EfficiencyReport | None:
-        """The report that came in last; None before the first."""
-        return next(reversed(self._reports.values())) if self._reports else None
 
     @property
     def reasoning_tokens(self) -> int | None:

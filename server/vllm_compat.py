@@ -23,6 +23,7 @@ NEEDED: Final = {
     "build_async_engine_client": ("vllm.entrypoints.launchers.api_server.entry",),
     "cli_env_setup": ("vllm.entrypoints.common.startup", "vllm.entrypoints.serve.utils.api_utils"),
     "configure_logging_from_args": ("vllm.logger",),
+    "enable_envs_cache": ("vllm.envs",),
     "EngineDeadError": ("vllm.v1.engine.exceptions",),
     "EngineGenerateError": ("vllm.v1.engine.exceptions",),
     "FlexibleArgumentParser": ("vllm.utils.argparse_utils",),
@@ -207,7 +208,12 @@ def engine_failures() -> tuple[type[Exception], ...]:
 async def serve_http(
     app: FastAPI, bound: socket.socket, arguments: Namespace, protocol: type[asyncio.Protocol]
 ) -> Awaitable[None]:
-    """Answer requests until a signal comes or the engine dies; the result is to be awaited after the engine's end."""
+    """Answer requests until a signal comes or the engine dies; the result is to be awaited after the engine's end.
+
+    vLLM looks an environment variable up for every token of a stream. From here on none of its variables changes, so
+    each is read once, as its engine does, too.
+    """
+    _find("enable_envs_cache")()
     log_config = _find("get_uvicorn_log_config")(arguments)
     stopped: Awaitable[None] = await _find("serve_http")(
         app,
