@@ -27,6 +27,7 @@ sideBySide.addEventListener("change", arrange);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") asking?.abort();
 });
+window.addEventListener("pagehide", () => asking?.abort()); // a browser keeps a page that was left going for a while
 question.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();

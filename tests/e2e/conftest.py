@@ -1,27 +1,17 @@
 """A real headless Chromium, the page of the real server, and a scripted server for what that one never says."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from chromium import chromium
 from lane import Lane
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
-from programs import program
 from pydantic import HttpUrl
 from real_server import Server
 from scripted_server import ScriptedServer
 
 from server.web import WebPage
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PATIENCE = 30_000
 """Milliseconds to wait for anything: a busy machine is slow, and none of the tests is about speed."""
 
@@ -32,11 +22,10 @@ EXPECTED = ("Failed to load resource", "net::ERR_")
 
 
 @pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """The executable that ``CHROMIUM`` names, else the one on the path."""
-    executable = os.environ.get("CHROMIUM") or program("chromium", "Debian's package chromium")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    """One for the tests of a module."""
+    async with chromium(tmp_path_factory.mktemp("browser")) as url, async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(url)
         yield browser
         await browser.close()
 

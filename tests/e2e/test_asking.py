@@ -86,7 +86,7 @@ async def test_each_step_after_the_first_opens_with_its_marker_highlighted(ready
         await expect(lane.steps.nth(index).locator(".text")).to_have_text(re.compile(rf"^{marks[index]}\b"))
 
 
-async def test_steps_come_in_while_the_model_still_thinks(ready, lane, server):
+async def test_steps_come_in_while_the_model_still_thinks(ready, lane, server, counted):
     await endless(ready, server)
     await ask(ready)
     await expect(lane.steps.nth(2)).to_be_visible()
@@ -94,6 +94,7 @@ async def test_steps_come_in_while_the_model_still_thinks(ready, lane, server):
     await expect(lane.figure("saved")).to_have_text("–")
     await ready.get_by_role("button", name="Stop").click()
     await finished(lane)
+    assert await aborted(counted)
 
 
 @pytest.mark.parametrize("by", ["button", "Escape"])
