@@ -4,12 +4,12 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -28,6 +28,22 @@ REST_SECONDS: Final = 1.5
 """Between whole runs. For a second after its last step vLLM's engine polls for the next, at the other's expense."""
 
 Side = TypeVar("Side")
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """Their numbers, from 1: at least so many, and so long."""
+
+    least: int
+    seconds: float = 0.0
+
+    def __iter__(self) -> Iterator[int]:
+        end = time.monotonic() + self.seconds
+        for number in count(1):
+            if number > self.least and time.monotonic() >= end:
+                return
+            yield number
+
 
 app = typer.Typer(no_args_is_help=True)
 bench = typer.Typer(no_args_is_help=True)
@@ -51,6 +67,9 @@ def serve(
     concurrency: Annotated[str, typer.Option(help="Requests in flight, one row each.")] = "1,8,32,128",
     answers: Annotated[str, typer.Option(help="stream, whole or both.")] = "both",
     rounds: Annotated[int, typer.Option(min=1, help="Pairs of runs behind each row, for each start.")] = 6,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Go on with rounds for so long, for each row and start: short ones get more.")
+    ] = 0.0,
     starts: Annotated[int, typer.Option(min=1, help="How often both servers are started anew.")] = 1,
     requests: Annotated[int, typer.Option(min=1, help="Requests of a run; at least two for each in flight.")] = 48,
     tokens: Annotated[int, typer.Option(min=1, help="Completion tokens of an answer.")] = 64,
@@ -81,12 +100,12 @@ def serve(
     if answers not in ("stream", "whole", "both"):
         raise typer.BadParameter("must be stream, whole or both", param_hint="--answers")
     try:
-        counts = [int(count) for count in concurrency.split(",")]
+        counts = [int(text) for text in concurrency.split(",")]
     except ValueError:
         raise typer.BadParameter("must be whole numbers, as in 1,8", param_hint="--concurrency") from None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end, too
     streams = {"stream": [True], "whole": [False], "both": [True, False]}[answers]
-    loads = [Load(count, max(requests, 2 * count), tokens, stream) for stream, count in product(streams, counts)]
+    loads = [Load(several, max(requests, 2 * several), tokens, stream) for stream, several in product(streams, counts)]
     running = _running(urls, starts, slice_seconds) if urls else None
     if slice_seconds is None:
         slice_seconds = 0 if running or _on_gpu() else SLICE_SECONDS
@@ -104,7 +123,7 @@ def serve(
         for start in range(starts):
             fresh = both(checkpoint, context.args, stock_first=start % 2 == 1)
             with nullcontext(running) if running else fresh as servers:
-                _measure(servers, loads, rounds, slice_seconds, take)
+                _measure(servers, loads, Rounds(rounds, seconds), slice_seconds, take)
     except LoadError as error:
         typer.echo(f"stepgrpo bench serve: {error}", err=True)
         raise typer.Exit(1) from None
@@ -139,7 +158,7 @@ def _on_gpu() -> bool:
 def _measure(
     servers: Sequence[Server],
     loads: Sequence[Load],
-    rounds: int,
+    rounds: Rounds,
     slice_seconds: float,
     take: Callable[[Load, list[Pair]], None],
 ) -> None:
@@ -154,10 +173,12 @@ def _measure(
             take(load, _pairs(racers, rounds, partial(race, load=load, slice_seconds=slice_seconds)))
 
 
-def _pairs(sides: Sequence[Side], rounds: int, run: Callable[[Sequence[Side], int], Sequence[Measured]]) -> list[Pair]:
+def _pairs(
+    sides: Sequence[Side], rounds: Rounds, run: Callable[[Sequence[Side], int], Sequence[Measured]]
+) -> list[Pair]:
     """Ours and vLLM's own in every round, which they begin by turns; ``run`` gets them in their order, and a seed."""
     pairs: list[Pair] = []
-    for number in range(1, rounds + 1):
+    for number in rounds:
         if number % 2:
             ours, stock = run(sides, number)
         else:

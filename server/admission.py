@@ -1,10 +1,10 @@
 """Whether the server takes on more work at all, decided before a request's body is read."""
 
-from collections.abc import Awaitable
 from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.outlet import Outlet, nowhere
 from server.refusal import refusal
 
 RETRY_SECONDS: Final = {429: 1.0, 503: 5.0}
@@ -54,26 +54,23 @@ class Admission:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass; one that the shutdown overtakes on its way to the engine is refused, too."""
-        started = overtaken = False
+        overtaken = False
 
-        def forward(message: Message) -> Awaitable[None]:
-            nonlocal started, overtaken
-            if not started:
-                started = True
-                overtaken = message["status"] == 500 and self._engine.draining
-            return dropped() if overtaken else send(message)
+        def examine(head: Message) -> Send | None:
+            nonlocal overtaken
+            overtaken = head["status"] == 500 and self._engine.draining
+            return nowhere if overtaken else None
 
-        async def dropped() -> None:
-            """Nothing of the app's own error is sent."""
-
+        outlet = Outlet.at(send).watch(examine)
         try:
-            await self._app(scope, receive, forward)
+            await self._app(scope, receive, outlet)
         except Exception:
-            if (started and not overtaken) or not self._engine.draining:
+            if outlet.head is not None or not self._engine.draining:
                 raise
             overtaken = True
         if overtaken:
-            await _refuse(503, DRAINING, scope, receive, send)
+            outlet.release()
+            await _refuse(503, DRAINING, scope, receive, outlet)
 
     def _refused(self) -> tuple[int, str] | None:
         if self._engine.draining:

@@ -24,6 +24,11 @@ class BodyLimit:
         if length is not None and length <= self._max_bytes and "transfer-encoding" not in headers:
             await self._app(scope, receive, send)  # HTTP holds it to its length
             return
+        message = f"The request body is larger than {self._max_bytes} bytes."
+        refused = refusal(413, message, headers={"Connection": "close"})
+        if length is not None and length > self._max_bytes:
+            await refused(scope, receive, send)
+            return
         client = Departure(send)
         received = 0
 
@@ -33,10 +38,6 @@ class BodyLimit:
             received += len(message.get("body", b""))
             return client.leave() if received > self._max_bytes else message
 
-        if length is not None and length > self._max_bytes:
-            client.leave()
-        else:
-            await client.run(self._app, scope, counted)
-        if client.left and client.start is None:
-            message = f"The request body is larger than {self._max_bytes} bytes."
-            await refusal(413, message, headers={"Connection": "close"})(scope, receive, send)
+        await client.run(self._app, scope, counted)
+        if client.left and client.outlet.head is None:
+            await refused(scope, receive, client.outlet)

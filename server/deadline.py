@@ -59,12 +59,13 @@ class Deadline:
             await client.run(self._app, scope, receive_in_time)
         finally:
             timer.cancel()
-        if client.left and client.start is None:
-            await refusal(504, self._message, headers={"x-should-retry": "false"})(scope, receive, send)
-        elif client.left and client.start is not None and not client.ended:
-            streams = Headers(raw=client.start["headers"]).get("content-type", "").startswith("text/event-stream")
+        outlet = client.outlet
+        if client.left and outlet.head is None:
+            await refusal(504, self._message, headers={"x-should-retry": "false"})(scope, receive, outlet)
+        elif client.left and outlet.head is not None and not outlet.ended:
+            streams = Headers(raw=outlet.head["headers"]).get("content-type", "").startswith("text/event-stream")
             body = last_events(504, self._message, route_path(scope)) if streams else b""
-            await send({"type": "http.response.body", "body": body})
+            await outlet({"type": "http.response.body", "body": body})
 
     @property
     def _message(self) -> str:

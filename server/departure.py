@@ -1,47 +1,34 @@
 """A client that seems to have left, as far as the app knows, so that a middleware can answer in the app's place."""
 
-from collections.abc import Awaitable
-
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.outlet import Outlet, nowhere
 
 
 class Departure:
     """One request that may be taken away from the app.
 
     Attributes:
-        left: whether it was; what the app still sends or raises goes nowhere.
-        start: the head of the app's response, if it was sent before.
-        ended: whether the app's response was complete before.
+        outlet: of the response.
+        left: whether the request was taken away; what the app still sent or raised went nowhere.
     """
 
     def __init__(self, send: Send) -> None:
-        self._send = send
+        self.outlet = Outlet.at(send)
         self.left = False
-        self.start: Message | None = None
-        self.ended = False
 
     def leave(self) -> Message:
         """Take the request away; the message is what the app has to receive."""
         self.left = True
+        self.outlet.divert(nowhere)
         return {"type": "http.disconnect"}
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
-        """Run the app until it has answered or given up."""
+        """Run the app until it has answered or given up; from then on the outlet is open again."""
         try:
-            await app(scope, receive, self._forward)
+            await app(scope, receive, self.outlet)
         except Exception:
             if not self.left:
                 raise
-
-    def _forward(self, message: Message) -> Awaitable[None]:
         if self.left:
-            return _nowhere()
-        if message["type"] == "http.response.start":
-            self.start = message
-        else:
-            self.ended = not message.get("more_body", False)
-        return self._send(message)
-
-
-async def _nowhere() -> None:
-    """Where the messages of an app go whose client is gone."""
+            self.outlet.release()

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from server.accounting import accounted
 from server.admission import DRAINING
+from server.choice import LAG
 from server.exchange import current_exchange
 from server.metering import Meter, RequestMeter
 from server.report import current_reports
@@ -99,24 +100,41 @@ def _length(prompt: Any) -> int:
 
 
 async def metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> AsyncGenerator[Any, None]:
-    """Meter a request however it ends: finished, refused (counted nowhere), failed underway, or left by its client."""
-    metering = True
+    """Meter a request however it ends: finished, refused (counted nowhere), failed underway, or left by its client.
+
+    Outputs that end no choice wait to be metered together, which costs a stream less than one by one.
+    """
+    metering, left = True, False
     left_or_failed: tuple[type[BaseException], ...] = (asyncio.CancelledError, GeneratorExit, *meter.failures)
+    waiting: list[Any] = []
+    room = 1  # the first output is metered at once: it tells what the prompt took
+
+    async def feed() -> None:
+        nonlocal metering, waiting
+        fed, waiting = waiting, []
+        try:
+            await meter.feed(fed)
+        except Exception:  # must not cost the client the answer
+            logger.exception("a request cannot be metered")
+            metering = False
+
     meter.begin()
     try:
         async for output in outputs:
             if metering:
-                try:
-                    if (rest := meter.feed(output)) is not None:
-                        await rest
-                except Exception:  # must not cost the client the answer
-                    logger.exception("a request cannot be metered")
-                    metering = False
+                waiting.append(output)
+                if len(waiting) == room or len(output.outputs) != 1 or output.outputs[0].finish_reason is not None:
+                    await feed()
+                    room = LAG
             yield output
     except left_or_failed:
-        meter.close()
+        left = True
         raise
     finally:
+        if waiting:
+            await feed()
+        if left:
+            meter.close()
         meter.end()
         await outputs.aclose()
         if meter.started:

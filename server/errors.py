@@ -9,7 +9,7 @@ status and message as they are.
 
 import json
 import re
-from collections.abc import Awaitable
+from contextlib import suppress
 from traceback import walk_tb
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastapi.dependencies.utils import request_body_to_args
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.outlet import Outlet
 from server.route import route_path
 
 CONTEXT_LENGTH = re.compile(r"maximum context length")
@@ -97,27 +98,19 @@ class OpenAIErrors:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start: Message | None = None
-        parts: list[bytes] = []
-
-        def forward(message: Message) -> Awaitable[None]:
-            if start is None and (message["type"] != "http.response.start" or not _is_json_error(message)):
-                return send(message)  # as it is: events of streams must not wait for one more coroutine
-            return hold(message)
+        held: list[Message] = []
 
         async def hold(message: Message) -> None:
-            nonlocal start
-            if start is None:
-                start = message
-            else:
-                parts.append(message.get("body", b""))
-                if not message.get("more_body"):
-                    body = _rewritten(start["status"], b"".join(parts), route_path(scope))
-                    MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
-                    await send(start)
-                    await send({"type": "http.response.body", "body": body})
+            held.append(message)
 
-        await self._app(scope, receive, forward)
+        outlet = Outlet.at(send).watch(lambda head: hold if _is_json_error(head) else None)
+        try:
+            await self._app(scope, receive, outlet)
+        finally:
+            if len(held) > 1 and not held[-1].get("more_body"):
+                outlet.release()
+                for message in _rewritten(held, route_path(scope)):
+                    await outlet(message)
 
 
 class UnreadableBodies:
@@ -152,9 +145,10 @@ def _is_json_error(start: Message) -> bool:
     return bool(start["status"] >= 400) and Headers(raw=start["headers"]).get("content-type") == "application/json"
 
 
-def _rewritten(status: int, body: bytes, path: str) -> bytes:
-    try:
-        decoded = json.loads(body)
-    except ValueError:
-        return body
-    return json.dumps(_worded(status, decoded, path), ensure_ascii=False).encode()
+def _rewritten(messages: list[Message], path: str) -> list[Message]:
+    head, *parts = messages
+    body = b"".join(part.get("body", b"") for part in parts)
+    with suppress(ValueError):
+        body = json.dumps(_worded(head["status"], json.loads(body), path), ensure_ascii=False).encode()
+    MutableHeaders(raw=head["headers"])["content-length"] = str(len(body))
+    return [head, {"type": "http.response.body", "body": body}]

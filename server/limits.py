@@ -5,7 +5,7 @@ requests in flight use beyond that is a debt, which has to run off before the ne
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ from server.admission import asks_for_work
 from server.authentication import KEY
 from server.exchange import ANONYMOUS, current_exchange
 from server.keys import ApiKey
+from server.outlet import Outlet
 from server.refusal import refusal
 
 CONCURRENCY_RETRY_SECONDS: Final = 1.0
@@ -124,10 +125,8 @@ class KeyLimits:
             await refusal(429, message, retry_after=bucket.seconds_until_open, headers=headers())(scope, receive, send)
             return
 
-        def send_with_limits(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(headers())
-            return send(message)
+        def add_limits(head: Message) -> None:
+            MutableHeaders(scope=head).update(headers())
 
         exchange = current_exchange()
         if exchange is not None:
@@ -135,7 +134,7 @@ class KeyLimits:
         limited = most is not None or bucket is not None
         account.running += 1
         try:
-            await self._app(scope, receive, send_with_limits if limited else send)
+            await self._app(scope, receive, Outlet.at(send).watch(add_limits) if limited else send)
         finally:
             account.running -= 1
 

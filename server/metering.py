@@ -1,12 +1,12 @@
 """Metering of requests: every sampled token of every choice is counted once, however the request ends."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from reasoning import Segmenter, Trace
-from server.choice import LAG, Choice
+from server.choice import Choice
 from server.exchange import current_exchange
 from server.metrics import EfficiencyMetrics
 from server.models import Adapter, ServedModel, model_of_adapter
@@ -128,7 +128,6 @@ class RequestMeter:
         if self._exchange is not None:
             self._exchange.model = model.name
         self._charged = self._exchange if charged else None
-        self._uncharged = 0
 
     @property
     def failures(self) -> tuple[type[Exception], ...]:
@@ -148,51 +147,35 @@ class RequestMeter:
         """Nothing more of the request is wanted from the engine."""
         self._meter.underway -= 1
 
-    def feed(self, output: RequestOutput) -> Awaitable[None] | None:
-        """Take in one engine output: the new tokens of some choices, or all tokens of all.
+    async def feed(self, outputs: Sequence[RequestOutput]) -> None:
+        """Take in engine outputs, each the new tokens of some choices, or all tokens of all."""
+        if self._charged is not None:
+            self._charged.sampled(sum(len(part.token_ids) for output in outputs for part in output.outputs))
+        for output in outputs:
+            prompt = output.prompt_token_ids or ()
+            if self._exchange is not None and not self._choices:
+                self._exchange.prompted(len(prompt))
+            for part in output.outputs:
+                if part.index in self._unfinished:
+                    await self._take(part, self._choices.get(part.index) or self._open(part.index, prompt))
 
-        Returns:
-            The rest of the work, to be awaited before the next output; None, as a rule, where there is none.
-        """
-        if len(output.outputs) != 1:
-            return self._feed(output)
-        part = output.outputs[0]
-        tokens, choice = part.token_ids, self._choices.get(part.index)
-        if choice is None or part.finish_reason is not None or len(tokens) > BATCH:
-            return self._feed(output)
-        self._uncharged += len(tokens)
-        if part.index in self._unfinished:
+    async def _take(self, part: Output, choice: Choice) -> None:
+        tokens = part.token_ids
+        while choice.exact and len(tokens) > BATCH:
+            choice.feed(tokens[:BATCH], "")
+            tokens = tokens[BATCH:]
+            await asyncio.sleep(0)
+        if part.finish_reason is None:
             choice.feed(tokens, part.text)
-        if self._uncharged >= LAG:
-            self._charge()
-        return None
-
-    async def _feed(self, output: RequestOutput) -> None:
-        if self._exchange is not None and not self._choices:
-            self._exchange.prompted(len(output.prompt_token_ids or ()))
-        self._uncharged += sum(len(part.token_ids) for part in output.outputs)
-        self._charge()
-        for part in output.outputs:
-            if part.index not in self._unfinished:
-                continue
-            choice = self._choices.get(part.index) or self._open(part.index, output.prompt_token_ids or ())
-            tokens = part.token_ids
-            while choice.exact and len(tokens) > BATCH:
-                choice.feed(tokens[:BATCH], "")
-                tokens = tokens[BATCH:]
-                await asyncio.sleep(0)
-            if part.finish_reason is None:
-                choice.feed(tokens, part.text)
-            elif part.finish_reason in ("abort", "error"):
-                self._abort(part.index)
-            else:
-                self._finish(part, choice, tokens)
+        elif part.finish_reason in ("abort", "error"):
+            self._abort(part.index)
+        else:
+            self._finish(part, choice, tokens)
 
     def close(self) -> None:
         """End the request: choices that did not finish were aborted. May be called again."""
         if self._exchange is not None and self._unfinished and not self._choices:
             self._exchange.prompted(self._prompt)
-        self._charge()
         for index in sorted(self._unfinished):
             self._abort(index)
 
@@ -241,11 +224,6 @@ class RequestMeter:
         self._meter.summary.aborted(self._model.name)
         if self._exchange is not None:
             self._exchange.aborted += 1
-
-    def _charge(self) -> None:
-        if self._charged is not None and self._uncharged:
-            self._charged.sampled(self._uncharged)
-        self._uncharged = 0
 
     def _count(self) -> None:
         if not self._counted:

@@ -14,6 +14,7 @@ from server.request_id import RequestId
 from server.request_log import RequestLog
 from server.settings import ServerSettings
 from server.shadow import Shadow, ShadowedRequests
+from server.shortcut import Shortcut, can_be_passed
 from server.tracing import Tracing
 
 
@@ -48,8 +49,9 @@ def add_middlewares(
     inner = Deadline(inner, settings.request_timeout)
     if keyring is not None:
         inner = Authentication(inner, keyring)
-    app.router.middleware_stack = inner
-    outer: ASGIApp = OpenAIErrors(app.middleware_stack or app.build_middleware_stack())
+    app.middleware_stack = app.middleware_stack or app.build_middleware_stack()
+    app.router.middleware_stack = Shortcut(inner) if can_be_passed(app) else inner
+    outer: ASGIApp = OpenAIErrors(app.middleware_stack)
     if traced:
         outer = Tracing(outer)
     if settings.log_format == "json":

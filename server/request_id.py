@@ -1,7 +1,6 @@
 """One id per request, the same in the request, the response's header and ``id``, the log and the trace."""
 
 import re
-from collections.abc import Awaitable
 from typing import Final
 from uuid import uuid4
 
@@ -9,6 +8,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.exchange import Exchange, exchanging
+from server.outlet import OUTLET, Outlet
 
 HEADER: Final = "x-request-id"
 NAME: Final = HEADER.encode()
@@ -32,10 +32,9 @@ class RequestId:
         request_id = chosen if ACCEPTED.fullmatch(chosen) else uuid4().hex
         headers = [*((name, value) for name, value in sent if name != NAME), (NAME, request_id.encode())]
 
-        def send_with_id(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
-            return send(message)
+        def add_id(head: Message) -> None:
+            MutableHeaders(scope=head)[HEADER] = request_id
 
+        outlet = Outlet.at(send).watch(add_id)
         with exchanging(Exchange(request_id)):
-            await self._app({**scope, "headers": headers}, receive, send_with_id)
+            await self._app({**scope, "headers": headers, OUTLET: outlet}, receive, outlet)

@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Awaitable
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.exchange import current_exchange
+from server.outlet import Outlet
 from server.route import route_path
 
 logger = logging.getLogger(__name__)
@@ -42,14 +42,12 @@ class RequestLog:
             left = left or (message["type"] == "http.disconnect" and status is None)
             return message
 
-        def send_noting(message: Message) -> Awaitable[None]:
+        def note(head: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            return send(message)
+            status = head["status"]
 
         try:
-            await self._app(scope, receive_noting, send_noting)
+            await self._app(scope, receive_noting, Outlet.at(send).watch(note))
         finally:
             self._log(scope, None if left else status, time.perf_counter() - began)
 

@@ -9,7 +9,7 @@ through the middleware, which knows them by their mark, whatever name or proxy t
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,7 @@ from server import admission
 from server.exchange import Exchange, current_exchange
 from server.limits import TokenBucket
 from server.metering import Meter
+from server.outlet import Outlet
 from server.replay import MARK, OWN, REPLAYED, BaseModel, replay_of
 from server.route import route_path
 from server.settings import ServerSettings
@@ -197,13 +198,12 @@ class ShadowedRequests:
         if self._shadow.by_priority:
             headers[PRIORITY] = str(LAST)
 
-        def send_noting(message: Message) -> Awaitable[None]:
+        def note(_: Message) -> None:
             exchange = current_exchange()
-            if message["type"] == "http.response.start" and exchange is not None:
+            if exchange is not None:
                 self._shadow.came_back(exchange)
-            return send(message)
 
-        await self._app({**scope, "headers": headers.raw}, receive, send_noting)
+        await self._app({**scope, "headers": headers.raw}, receive, Outlet.at(send).watch(note))
 
 
 def _may_be_drawn(scope: Scope) -> bool:

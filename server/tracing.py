@@ -5,7 +5,6 @@ become children of ours, which are children of the client's.
 """
 
 import re
-from collections.abc import Awaitable
 from typing import Final
 
 import msgspec
@@ -16,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.exchange import Exchange, current_exchange
+from server.outlet import Outlet
 from server.route import route_path
 
 OPERATIONS: Final = {
@@ -63,13 +63,12 @@ class Tracing:
         with self._tracer.start_as_current_span(operation, context, SpanKind.SERVER, attributes) as span:
             asked = _Asked(receive, span, operation)
 
-            def send_noting(message: Message) -> Awaitable[None]:
-                if message["type"] == "http.response.start":
-                    _note_status(span, message["status"])
-                return send(message)
+            def note(head: Message) -> None:
+                _note_status(span, head["status"])
 
+            outlet = Outlet.at(send).watch(note)
             try:
-                await self._app(self._inside(scope), asked.receive if span.is_recording() else receive, send_noting)
+                await self._app(self._inside(scope), asked.receive if span.is_recording() else receive, outlet)
             finally:
                 exchange = current_exchange()
                 if exchange is not None:

@@ -11,6 +11,7 @@ from server import vllm_compat
 from server.app import vllm_defaults
 from server.checkpoint import ServedCheckpoint
 from server.settings import ServerSettings
+from server.shortcut import can_be_passed
 from server.steering import Piece
 
 pytestmark = pytest.mark.integration
@@ -155,3 +156,9 @@ def test_an_unknown_option_ends_the_process(parse, capsys):
     with pytest.raises(SystemExit):
         parse("--no-such-option")
     assert "stepgrpo serve: error: unrecognized arguments: --no-such-option" in capsys.readouterr().err
+
+
+def test_vllms_own_middlewares_are_known_to_look_at_heads_alone(parse):
+    app = find("vllm.entrypoints.launchers.app", "build_app")(parse("--enable-request-id-headers"), ("generate",))
+    app.middleware_stack = app.build_middleware_stack()
+    assert can_be_passed(app)

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -11,7 +12,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from loadtests.bench_serve import app
+from loadtests.bench_serve import Rounds, app
 from loadtests.bench_serve_load import Load, LoadError, Measured, run_load
 from loadtests.bench_serve_report import line_of, row_of
 from loadtests.bench_serve_servers import Server
@@ -169,6 +170,16 @@ def test_the_processor_time_of_a_server_is_that_of_all_its_processes():
         os.killpg(process.pid, signal.SIGKILL)
     assert both > 1.2 * one > 0
     assert Server("").cpu_seconds() is None
+
+
+def test_rounds_are_at_least_so_many_and_go_on_for_their_time():
+    assert list(Rounds(3)) == [1, 2, 3]
+    numbers = []
+    for number in Rounds(2, seconds=0.1):
+        numbers.append(number)
+        time.sleep(0.01)
+    assert 2 < len(numbers) <= 10
+    assert numbers == [*range(1, len(numbers) + 1)]
 
 
 @pytest.mark.integration

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from server.beams import with_metered_beams
@@ -48,6 +50,20 @@ async def test_what_was_sampled_before_an_abort_is_charged_and_the_engine_told(b
         await outputs.aclose()
     assert exchange.completion_tokens == 3
     assert bench.script.closed == 1
+    assert bench.exits() == {"abort": 1}
+
+
+async def test_what_is_left_while_it_is_metered_is_charged_once(bench):
+    """A long piece is metered in several goes, between which others get their turn."""
+    bench.script.outputs = [bench.output((0, " a" * 5000, None))]
+    with exchanging(Exchange("id")) as exchange:
+        task = asyncio.ensure_future(anext(bench.engine.generate("prompt", bench.sampling(), "id")))
+        await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert exchange.completion_tokens == 5000
     assert bench.exits() == {"abort": 1}
 
 
