@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from server.accounting import accounted
 from server.admission import DRAINING
-from server.choice import LAG
 from server.exchange import current_exchange
 from server.metering import Meter, RequestMeter
 from server.report import current_reports
@@ -19,6 +18,9 @@ HANDOVER_SECONDS: Final = 0.2
 """How long a request that was let in may take to its answer's first step in the engine."""
 
 POLL_SECONDS: Final = 0.02
+
+TOGETHER: Final = 32
+"""Outputs of a stream that are metered together, which costs it less than one by one."""
 
 
 class ShuttingDownError(Exception):
@@ -102,7 +104,8 @@ def _length(prompt: Any) -> int:
 async def metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> AsyncGenerator[Any, None]:
     """Meter a request however it ends: finished, refused (counted nowhere), failed underway, or left by its client.
 
-    Outputs that end no choice wait to be metered together, which costs a stream less than one by one.
+    Outputs that end no choice wait for others. Those that still wait when the request is cut off are only charged, for
+    their choice has no end that could be reported.
     """
     metering, left = True, False
     left_or_failed: tuple[type[BaseException], ...] = (asyncio.CancelledError, GeneratorExit, *meter.failures)
@@ -125,17 +128,14 @@ async def metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> As
                 waiting.append(output)
                 if len(waiting) == room or len(output.outputs) != 1 or output.outputs[0].finish_reason is not None:
                     await feed()
-                    room = LAG
+                    room = TOGETHER
             yield output
     except left_or_failed:
         left = True
         raise
     finally:
-        if waiting:
-            await feed()
-        if left:
+        meter.charge(waiting)
+        if left or meter.started:
             meter.close()
         meter.end()
         await outputs.aclose()
-        if meter.started:
-            meter.close()

@@ -94,7 +94,7 @@ class OpenAIErrors:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything through but error responses, which are held until they are complete."""
+        """Pass everything through but error responses, which are held until the app has returned."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -16,7 +16,7 @@ from server.summary import EfficiencySummary
 
 UNREAD: Final = Opening("none")
 BATCH = 1024
-"""Tokens that are metered in one go before other requests get their turn: about two milliseconds."""
+"""Tokens of an output that are metered in one go before other requests get their turn: about two milliseconds."""
 
 
 class Output(Protocol):
@@ -149,8 +149,7 @@ class RequestMeter:
 
     async def feed(self, outputs: Sequence[RequestOutput]) -> None:
         """Take in engine outputs, each the new tokens of some choices, or all tokens of all."""
-        if self._charged is not None:
-            self._charged.sampled(sum(len(part.token_ids) for output in outputs for part in output.outputs))
+        self.charge(outputs)
         for output in outputs:
             prompt = output.prompt_token_ids or ()
             if self._exchange is not None and not self._choices:
@@ -158,6 +157,11 @@ class RequestMeter:
             for part in output.outputs:
                 if part.index in self._unfinished:
                     await self._take(part, self._choices.get(part.index) or self._open(part.index, prompt))
+
+    def charge(self, outputs: Sequence[RequestOutput]) -> None:
+        """Charge the new tokens of outputs to the exchange; ``feed`` does."""
+        if self._charged is not None and outputs:
+            self._charged.sampled(sum(len(part.token_ids) for output in outputs for part in output.outputs))
 
     async def _take(self, part: Output, choice: Choice) -> None:
         tokens = part.token_ids

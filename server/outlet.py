@@ -44,7 +44,8 @@ class Outlet:
         """Show the head to a watcher on its way out: to the last one first, as the innermost middleware's.
 
         A watcher may change the head. Where it returns a ``send``, the response is diverted to that, and the watchers
-        that are left see the head that comes when the outlet is released.
+        that are left see the head that comes when the outlet is released. Whose response it is does not matter: it may
+        be the refusal of a middleware further out.
         """
         self._watchers.append(watcher)
         return self
@@ -54,7 +55,7 @@ class Outlet:
         self._elsewhere, self._is_open = send, False
 
     def release(self) -> None:
-        """Send what comes next to the client again."""
+        """Send what comes next to the client again, whoever had diverted it: the innermost answer wins."""
         self._elsewhere, self._is_open = None, self.head is not None
 
     def __call__(self, message: Message) -> Awaitable[None]:

@@ -7,11 +7,13 @@ polls for its next step can keep a browser in another session waiting for many s
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from programs import program
 
+# Pages that are left stay alive for the back button, as they do for users; Playwright's own start switches that off.
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -22,6 +24,7 @@ FLAGS = [
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-component-update",
+    "--disable-dev-shm-usage",
     "--disable-renderer-backgrounding",
     "--disable-sync",
 ]
@@ -48,7 +51,8 @@ async def chromium(folder: Path) -> AsyncIterator[str]:
         try:
             await asyncio.wait_for(process.wait(), STOP_SECONDS)
         except TimeoutError:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
 
 async def _port(process: asyncio.subprocess.Process, file: Path) -> int:

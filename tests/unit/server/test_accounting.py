@@ -1,5 +1,6 @@
 import asyncio
 
+import anyio
 import pytest
 
 from server.beams import with_metered_beams
@@ -65,6 +66,19 @@ async def test_what_is_left_while_it_is_metered_is_charged_once(bench):
             await task
     assert exchange.completion_tokens == 5000
     assert bench.exits() == {"abort": 1}
+
+
+async def test_a_stream_that_is_left_with_a_long_piece_unmetered_is_an_abort_for_all_that_count_it(bench):
+    """As Starlette does it for a client that has left: everything that is awaited is cancelled, time and again."""
+    bench.script.outputs = [bench.output((0, "a", None)), bench.output((0, " b" * 5000, None))]
+    with exchanging(Exchange("id")) as exchange, anyio.CancelScope() as scope:
+        stream = bench.engine.generate("prompt", bench.sampling(), "id")
+        for _ in range(2):
+            await anext(stream)
+        scope.cancel()
+        await stream.aclose()
+    assert (exchange.completion_tokens, exchange.aborted) == (5001, 1)
+    assert (bench.meter.underway, bench.script.closed) == (0, 1)
 
 
 async def test_the_prompt_of_an_answer_that_is_left_before_it_began_is_charged(bench):
