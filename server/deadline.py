@@ -60,9 +60,11 @@ class Deadline:
         finally:
             timer.cancel()
         outlet = client.outlet
-        if client.left and outlet.head is None:
+        if not client.left or outlet.ended:
+            return
+        if outlet.head is None:
             await refusal(504, self._message, headers={"x-should-retry": "false"})(scope, receive, outlet)
-        elif client.left and outlet.head is not None and not outlet.ended:
+        else:
             streams = Headers(raw=outlet.head["headers"]).get("content-type", "").startswith("text/event-stream")
             body = last_events(504, self._message, route_path(scope)) if streams else b""
             await outlet({"type": "http.response.body", "body": body})

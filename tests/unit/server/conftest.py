@@ -175,3 +175,9 @@ def bench() -> Bench:
 def plain_bench() -> Bench:
     """A model without a card."""
     return Bench(ServedModel("tuned", MARKERS, THINK, Baseline(), None))
+
+
+@pytest.fixture
+def idle_engine() -> SimpleNamespace:
+    """As middlewares see it: without work."""
+    return SimpleNamespace(draining=False, errored=False, get_num_unfinished_requests=lambda: 0)

@@ -1,6 +1,7 @@
 """The guards around an app: where they stand, and that they hold on an app whose stack was built before."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,18 +19,8 @@ KEY = "sk-of-the-tests"
 ASKED = {"model": "m", "prompt": "x"}
 
 
-class IdleEngine:
-    """An engine without work."""
-
-    draining = False
-    errored = False
-
-    def get_num_unfinished_requests(self) -> int:
-        return 0
-
-
 @pytest.fixture
-def guarded(tmp_path: Path) -> TestClient:
+def guarded(tmp_path: Path, idle_engine: Any) -> TestClient:
     file = tmp_path / "keys.yaml"
     file.write_text(yaml.safe_dump([{"name": "alice", "key": KEY}]))
     app = FastAPI()
@@ -48,7 +39,7 @@ def guarded(tmp_path: Path) -> TestClient:
         return JSONResponse({"error": body}, 500)
 
     app.middleware_stack = app.build_middleware_stack()
-    add_middlewares(app, IdleEngine(), ServerSettings(max_body_bytes=100), Keyring(file))
+    add_middlewares(app, idle_engine, ServerSettings(max_body_bytes=100), Keyring(file))
     return TestClient(app, raise_server_exceptions=False)
 
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -9,14 +11,6 @@ from server.settings import ServerSettings
 from server.shortcut import can_be_passed
 
 PARTS = ["one ", "two ", "three"]
-
-
-class IdleEngine:
-    draining = False
-    errored = False
-
-    def get_num_unfinished_requests(self) -> int:
-        return 0
 
 
 class Shouting:
@@ -48,7 +42,12 @@ def handled(monkeypatch):
     return messages
 
 
-def served(*middlewares) -> TestClient:
+@pytest.fixture
+def served(idle_engine):
+    return partial(serve, idle_engine)
+
+
+def serve(engine, *middlewares) -> TestClient:
     app = FastAPI()
     app.add_middleware(CORSMiddleware, allow_origins=["https://a.test"])
     for middleware in middlewares:
@@ -68,11 +67,11 @@ def served(*middlewares) -> TestClient:
 
     app.middleware_stack = app.build_middleware_stack()
     assert can_be_passed(app) is not bool(middlewares)
-    add_middlewares(app, IdleEngine(), ServerSettings(), keyring=None)
+    add_middlewares(app, engine, ServerSettings(), keyring=None)
     return TestClient(app)
 
 
-def test_parts_take_the_shortcut_and_heads_do_not(handled):
+def test_parts_take_the_shortcut_and_heads_do_not(served, handled):
     answer = served().get("/stream", headers={"Origin": "https://a.test"})
     assert answer.text == "".join(PARTS)
     assert answer.headers["access-control-allow-origin"] == "https://a.test"
@@ -80,12 +79,12 @@ def test_parts_take_the_shortcut_and_heads_do_not(handled):
     assert handled == ["http.response.start"]
 
 
-def test_a_middleware_that_is_not_known_sees_everything(handled):
+def test_a_middleware_that_is_not_known_sees_everything(served, handled):
     assert served(Shouting).get("/stream").text == "".join(PARTS).upper()
     assert handled == ["http.response.start"] + ["http.response.body"] * (len(PARTS) + 1)
 
 
-def test_an_error_is_worded_as_openai_does_though_its_head_and_body_come_by_different_ways(handled):
+def test_an_error_is_worded_as_openai_does_though_its_head_and_body_come_by_different_ways(served, handled):
     answer = served().get("/error")
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
     assert int(answer.headers["content-length"]) == len(answer.content)
