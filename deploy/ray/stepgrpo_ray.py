@@ -4,8 +4,11 @@
 metrics: through Ray's proxy, ``/metrics`` would be those of whichever replica was asked.
 """
 
+import asyncio
+import logging
 import urllib.request
 from contextlib import AsyncExitStack
+from http.client import HTTPException
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -18,15 +21,16 @@ from ray import serve
 
 TARGETS = "stepgrpo-targets"
 PROBE_SECONDS = 2
+ANNOUNCE_SECONDS = 5
+
+logger = logging.getLogger(__name__)
 
 
-@serve.deployment(ray_actor_options={"num_cpus": 0})
-@serve.ingress()
-class Targets:
-    """Where the replicas' metrics are, for Prometheus's HTTP service discovery."""
+class Addresses:
+    """Where the replicas' metrics are. Replicas are added while others are probed, by other threads."""
 
     def __init__(self) -> None:
-        self._addresses: dict[str, str] = {}
+        self._by_replica: dict[str, str] = {}
 
     def add(self, replica: str, address: str) -> None:
         """List a replica's metrics.
@@ -35,26 +39,44 @@ class Targets:
             replica: its id.
             address: ``host:port``.
         """
-        self._addresses[replica] = address
+        self._by_replica[replica] = address
 
     def listed(self) -> list[dict[str, Any]]:
-        """The replicas that answer; the others are forgotten, as Ray has replaced them."""
-        self._addresses = {replica: each for replica, each in self._addresses.items() if _answers(each)}
-        return [{"targets": [address], "labels": {"replica": replica}} for replica, address in self._addresses.items()]
+        """Those that answer, in the form of Prometheus's HTTP service discovery.
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """What Ray calls for the app."""
-        app = FastAPI()
-        app.get("/")(self.listed)
-        return app
+        The others are forgotten: Ray has replaced them, or they add themselves again at their next health check.
+        """
+        for replica, address in list(self._by_replica.items()):
+            if not _answers(address):
+                self._by_replica.pop(replica, None)
+        return [{"targets": [each], "labels": {"replica": replica}} for replica, each in list(self._by_replica.items())]
 
 
 def _answers(address: str) -> bool:
     try:
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=PROBE_SECONDS):
             return True
-    except OSError:
+    except (OSError, HTTPException):  # the latter from whatever program has taken a dead replica's port
         return False
+
+
+@serve.deployment(ray_actor_options={"num_cpus": 0})
+@serve.ingress()
+class Targets:
+    """Where the replicas' metrics are, for Prometheus's HTTP service discovery."""
+
+    def __init__(self) -> None:
+        self._addresses = Addresses()
+
+    def add(self, replica: str, address: str) -> None:
+        """:meth:`Addresses.add`, for the replicas."""
+        self._addresses.add(replica, address)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """What Ray calls for the app."""
+        app = FastAPI()
+        app.get("/")(self._addresses.listed)
+        return app
 
 
 def metrics(environ: dict[str, Any], start_response: Any) -> Any:
@@ -96,24 +118,32 @@ class Server:
         arguments = vllm_compat.parse_arguments(options or [], vllm_defaults(settings, found))
         self._stack = AsyncExitStack()
         self._asgi, self._engine = await self._stack.enter_async_context(application(arguments, settings, found))
-        await self._publish_metrics()
-
-    async def _publish_metrics(self) -> None:
         node = ray.util.get_node_ip_address()
-        server = make_server(node, 0, metrics, handler_class=_Quiet)
-        Thread(target=server.serve_forever, daemon=True).start()
-        targets = serve.get_deployment_handle("Targets", TARGETS)
-        replica = serve.get_replica_context().replica_id.unique_id
-        await targets.add.remote(replica, f"{node}:{server.server_port}")
+        metrics_server = make_server(node, 0, metrics, handler_class=_Quiet)
+        Thread(target=metrics_server.serve_forever, daemon=True).start()
+        self._metrics_address = f"{node}:{metrics_server.server_port}"
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Ray calls for the app."""
         return self._asgi
 
     async def check_health(self) -> None:
-        """Let Ray replace a replica whose engine died."""
+        """Let Ray replace a replica whose engine died, and list the metrics of one that lives.
+
+        Ray calls it before the first request and every few seconds after. So a list that was lost, with the process
+        that kept it, or for a probe that came too late, is whole again soon.
+        """
         if self._engine.errored:
             raise RuntimeError("the engine died")
+        try:
+            await asyncio.wait_for(self._announce(), ANNOUNCE_SECONDS)
+        except Exception:  # a replica that is not listed still serves
+            logger.warning("the replica's metrics could not be listed for Prometheus", exc_info=True)
+
+    async def _announce(self) -> None:
+        targets = serve.get_deployment_handle("Targets", TARGETS)
+        replica = serve.get_replica_context().replica_id.unique_id
+        await targets.add.remote(replica, self._metrics_address)
 
     async def __del__(self) -> None:
         """End the engine, after Ray has let the requests in flight finish."""

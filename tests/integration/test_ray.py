@@ -32,15 +32,26 @@ class Cluster:
     def openai(self):
         return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=8)
 
-    def kill_a_replica(self):
-        self.process.stdin.write("kill\n")
+    def kill_a_replica(self, deployment):
+        self.process.stdin.write(f"{deployment}\n")
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "KILLED\n"
 
     def replicas(self):
         """Address of each replica's metrics, by the replica."""
-        listed = httpx.get(f"{self.url}/targets/", timeout=30).json()
+        listed = httpx.get(f"{self.url}/targets/", timeout=30).raise_for_status().json()
         return {each["labels"]["replica"]: each["targets"][0] for each in listed}
+
+    def wait_for_two(self):
+        """The two replicas, once both are listed."""
+        deadline = time.monotonic() + START_SECONDS
+        listed = set()
+        while len(listed) < 2 and time.monotonic() < deadline:
+            time.sleep(2)
+            with contextlib.suppress(httpx.HTTPError):  # the process that keeps the list may be the one that was killed
+                listed = set(self.replicas())
+        assert len(listed) == 2
+        return listed
 
     def total(self, name):
         """A sample over all replicas, and what each has of it."""
@@ -104,12 +115,14 @@ def test_the_metrics_of_two_replicas_add_up_to_what_was_answered(cluster):
 
 def test_no_request_fails_when_a_replica_is_killed_and_ray_replaces_it(cluster):
     before = set(cluster.replicas())
-    cluster.kill_a_replica()
+    cluster.kill_a_replica("Server")
     ask(cluster, 30)  # the client retries; an answer that does not come raises
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and len(cluster.replicas()) < 2:
-        time.sleep(2)
-    after = set(cluster.replicas())
-    assert len(after) == 2
+    after = cluster.wait_for_two()
     assert len(after - before) == 1
     ask(cluster, 10)
+
+
+def test_the_list_of_replicas_is_whole_again_after_the_process_that_keeps_it_was_killed(cluster):
+    before = set(cluster.replicas())
+    cluster.kill_a_replica("Targets")
+    assert cluster.wait_for_two() == before
