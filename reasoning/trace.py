@@ -1,7 +1,7 @@
 """What a completion of a reasoning model is made of: steps, an exit from thinking, and an answer."""
 
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 ExitReason = Literal[
     "model", "confidence", "step_budget", "token_budget", "repetition", "length", "eos", "stop", "abort", "none"
@@ -17,9 +17,8 @@ policy closed it. While the block was open, ``length``: the token limit was reac
 EXIT_REASONS: Final[tuple[ExitReason, ...]] = get_args(ExitReason)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One semantic step of the thinking block.
+class Step(NamedTuple):
+    """One semantic step of the thinking block. A tuple, for they are made by the dozen for every answer.
 
     Attributes:
         text: the step's own text; equals ``trace.text[start:end]``.

@@ -1,11 +1,10 @@
 """What is known of one HTTP request while it is answered: who asks, under which id, and what it took."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from server.context import Within
 from server.report import EfficiencyReport
 
 ANONYMOUS = "anonymous"
@@ -61,14 +60,9 @@ class Exchange:
 _current: ContextVar[Exchange | None] = ContextVar("stepgrpo_exchange", default=None)
 
 
-@contextmanager
-def exchanging(exchange: Exchange) -> Iterator[Exchange]:
+def exchanging(exchange: Exchange) -> Within[Exchange]:
     """Make an exchange the current one of this context and of the tasks that are started in it."""
-    token = _current.set(exchange)
-    try:
-        yield exchange
-    finally:
-        _current.reset(token)
+    return Within(_current, exchange)
 
 
 def current_exchange() -> Exchange | None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from reasoning.confidence import Mean
+from server.context import Within
 from server.settings import ServerSettings
 
 Number = TypeVar("Number", int, float)
@@ -121,9 +123,13 @@ class ExitLimits(BaseModel):
         """Whether requests may get a token budget that they did not ask for."""
         return self.default.thinking_token_budget is not None or self.cap.thinking_token_budget is not None
 
+    @cached_property
+    def _idle(self) -> bool:
+        return self.default == self.cap == NO_CONTROL
+
     def effective(self, asked: ExitControl) -> ExitControl:
         """What a request gets: its own word or else the default, within the cap."""
-        if self.default == self.cap == NO_CONTROL:
+        if self._idle:
             return asked
         steps, budget, early = (
             [getattr(source, name) for source in (asked, self.default, self.cap)] for name in FIELDS
@@ -152,3 +158,8 @@ def _within(asked: Number | None, default: Number | None, cap: Number | None) ->
 
 asked_exit_control: ContextVar[ExitControl] = ContextVar("stepgrpo_exit_control", default=NO_CONTROL)
 """What the request that is being answered asked for."""
+
+
+def asking(control: ExitControl) -> Within[ExitControl]:
+    """Let what is answered in this context have asked for this."""
+    return Within(asked_exit_control, control)

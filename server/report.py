@@ -1,20 +1,14 @@
 """The efficiency report of one choice, as clients see it, and the reports of one response while they come in."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
-
-from pydantic import BaseModel, ConfigDict
+from typing import TypedDict
 
 from reasoning import ExitReason, Trace
+from server.context import Within
 from server.savings import Baseline, Source
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class ExitReport(_Part):
+class ExitReport(TypedDict):
     """How thinking ended: why, after which step (1-based, 0 without any) and after how many reasoning tokens."""
 
     reason: ExitReason
@@ -22,7 +16,7 @@ class ExitReport(_Part):
     reasoning_tokens: int
 
 
-class TokenReport(_Part):
+class TokenReport(TypedDict):
     """Tokens of one choice; ``completion`` is ``reasoning`` plus ``answer``."""
 
     reasoning: int
@@ -30,14 +24,14 @@ class TokenReport(_Part):
     completion: int
 
 
-class BaselineReport(_Part):
+class BaselineReport(TypedDict):
     """What the base model would have used for this answer, and how that is known."""
 
     source: Source
     completion_tokens: float | None
 
 
-class EfficiencyReport(_Part):
+class EfficiencyReport(TypedDict):
     """``choices[i].reasoning_efficiency``: steps, exit, tokens and savings of one choice.
 
     ``tokens_saved`` and ``savings_ratio`` are null where no baseline is known.
@@ -105,20 +99,15 @@ class ResponseReports:
         """Reasoning tokens of all finished choices; None when there are none."""
         if not self._reports:
             return None
-        return sum(report.tokens.reasoning for report in self._reports.values())
+        return sum(report["tokens"]["reasoning"] for report in self._reports.values())
 
 
 _current: ContextVar[ResponseReports | None] = ContextVar("stepgrpo_reports", default=None)
 
 
-@contextmanager
-def collecting(reports: ResponseReports) -> Iterator[ResponseReports]:
+def collecting(reports: ResponseReports) -> Within[ResponseReports]:
     """Collect the reports of all engine requests that are made in this context."""
-    token = _current.set(reports)
-    try:
-        yield reports
-    finally:
-        _current.reset(token)
+    return Within(_current, reports)
 
 
 def current_reports() -> ResponseReports | None:

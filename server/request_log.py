@@ -62,6 +62,6 @@ class RequestLog:
                     "prompt_tokens": exchange.prompt_tokens,
                     "completion_tokens": exchange.completion_tokens,
                     "aborted": exchange.aborted,
-                    "choices": [report.model_dump() for report in exchange.reports],
+                    "choices": exchange.reports,
                 }
         logger.info("request", extra=line)

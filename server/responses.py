@@ -6,8 +6,8 @@ OpenAI SDKs take every event for a chunk.
 """
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from functools import wraps
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from server.errors import openai_error
 from server.events import body_of, event_of
-from server.exit_control import ExitControl, InvalidExitControlError, asked_exit_control, exit_control_of
+from server.exit_control import ExitControl, InvalidExitControlError, asking, exit_control_of
 from server.report import ResponseReports, collecting, current_reports
 
 FIELD = "reasoning_efficiency"
@@ -61,7 +61,8 @@ def with_reports(
     @wraps(handler)
     async def reporting(request: Any, *args: Any, **options: Any) -> Any:
         wanted, control = _checked(request, refusal)
-        with _answering(ResponseReports(wanted), control) as reports:
+        reports = ResponseReports(wanted)
+        with collecting(reports), asking(control):
             if lazy:
                 check(request)
             response = await handler(request, *args, **options)
@@ -86,22 +87,12 @@ def with_response_report(handler: Handler) -> Handler:
         last = reports.last if reports is not None else None
         if reports is not None and last is not None and hasattr(response, "output"):
             if reports.wanted:
-                setattr(response, FIELD, last.model_dump())
+                setattr(response, FIELD, last)
             if response.usage is not None:
                 response.usage.output_tokens_details.reasoning_tokens = reports.reasoning_tokens
         return response
 
     return reporting
-
-
-@contextmanager
-def _answering(reports: ResponseReports, control: ExitControl) -> Iterator[ResponseReports]:
-    token = asked_exit_control.set(control)
-    try:
-        with collecting(reports):
-            yield reports
-    finally:
-        asked_exit_control.reset(token)
 
 
 async def _continued(
@@ -111,7 +102,7 @@ async def _continued(
     number = -1
     async with aclosing(stream):
         while True:
-            with _answering(reports, control):
+            with collecting(reports), asking(control):
                 try:
                     event = await anext(stream)
                 except StopAsyncIteration:
@@ -154,7 +145,7 @@ def _report_response(response: Any, reports: ResponseReports) -> None:
     for choice in response.choices:
         report = reports.get(choice.index)
         if report is not None and reports.wanted:
-            setattr(choice, FIELD, report.model_dump())
+            setattr(choice, FIELD, report)
     tokens, usage = reports.reasoning_tokens, response.usage
     details = getattr(usage, "completion_tokens_details", None)
     if usage is not None and _is_to_correct(tokens, details):
@@ -186,9 +177,9 @@ def _reported_event(event: str, reports: ResponseReports) -> str:
     for choice in chunk["choices"]:
         report = reports.get(choice["index"])
         if report is not None:
-            tokens = report.tokens.reasoning
+            tokens = report["tokens"]["reasoning"]
             if reports.wanted and choice.get("finish_reason"):
-                choice[FIELD] = report.model_dump()
+                choice[FIELD] = report
     usage = chunk.get("usage")
     if usage and _is_to_correct(tokens, usage.get("completion_tokens_details")):
         chunk["usage"]["completion_tokens_details"] = {"reasoning_tokens": tokens}

@@ -141,7 +141,7 @@ class Shadow:
         if baseline is None:
             counted.shadowed(exchange.model, "skipped")
             return
-        actual = sum(report.tokens.completion for report in exchange.reports)
+        actual = sum(report["tokens"]["completion"] for report in exchange.reports)
         counted.shadowed(exchange.model, "compared")
         counted.compared(exchange.model, actual, baseline)
         self._meter.summary.compared(exchange.model, actual, baseline)

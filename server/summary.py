@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import BaseModel
 
@@ -78,25 +78,21 @@ class ModelEfficiency(BaseModel):
     savings: dict[Source, Savings]
 
 
-@dataclass(frozen=True, slots=True)
-class _Requested:
+class _Requested(NamedTuple):
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Aborted:
+class _Aborted(NamedTuple):
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Compared:
+class _Compared(NamedTuple):
     at: float
     actual: int
     baseline: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Finished:
+class _Finished(NamedTuple):
     at: float
     completion: int
     reasoning: int

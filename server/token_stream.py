@@ -1,6 +1,6 @@
 """Text of tokens as they come, by the incremental decoder that vLLM's own detokenizer uses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,14 +22,9 @@ class TokenStream:
         self._backend = backend
         self._silent = silent
         self._known = known
+        self._after = list(after)
         self._holds = bool(after)
-        self._restart(after)
-
-    def _restart(self, after: Sequence[int] = ()) -> None:
-        from tokenizers.decoders import DecodeStream
-
-        decoder = DecodeStream(ids=list(after), skip_special_tokens=False)
-        self._step = partial(decoder.step, self._backend)
+        self._decode: Callable[[int], str | None] | None = None
 
     def texts(self, tokens: Sequence[int]) -> list[str]:
         """The text that each of some tokens completes."""
@@ -50,12 +45,18 @@ class TokenStream:
 
     def _decoded(self, token: int) -> str:
         try:
-            text = str(self._step(token) or "")
+            self._decode = self._decode or self._decoder()
+            text = self._decode(token) or ""
         except Exception:  # the decoder raises plain exceptions; vLLM goes on with a fresh one, too
-            self._restart()
-            self._holds = False
+            self._after, self._decode, self._holds = [], None, False
             return ""
         if self._known is not None and text and not self._holds:
             self._known[token] = text
         self._holds = not text
         return text
+
+    def _decoder(self) -> Callable[[int], str | None]:
+        from tokenizers.decoders import DecodeStream
+
+        stream = DecodeStream(ids=self._after, skip_special_tokens=False)
+        return partial(stream.step, self._backend)

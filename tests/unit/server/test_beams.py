@@ -22,8 +22,8 @@ async def test_every_beam_is_counted_and_reported_once(bench):
     with collecting(ResponseReports()) as reports:
         assert len([output async for output in search("prompt", "id", BEAMS, trace_headers=None)]) == 1
     assert bench.exits() == {"model": 1, "length": 1}
-    assert reports.get(0).steps == 2
-    assert reports.get(0).tokens.completion == len(bench.words.encode(thought))
+    assert reports.get(0)["steps"] == 2
+    assert reports.get(0)["tokens"]["completion"] == len(bench.words.encode(thought))
 
 
 async def test_the_last_token_of_a_beam_has_text(bench):

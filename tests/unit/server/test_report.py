@@ -7,14 +7,14 @@ from server.savings import Baseline, baseline_of
 
 def test_the_report_of_a_calibrated_answer():
     trace = parse_trace("<think>" + "x" * 110 + "</think>" + "y" * 15, tokens=140)
-    report = report_of(trace, Baseline("calibrated", 0.32, 200.0)).model_dump()
+    report = report_of(trace, Baseline("calibrated", 0.32, 200.0))
     assert report["baseline"] == {"source": "calibrated", "completion_tokens": 205.9}
     assert report["tokens_saved"] == 65.9
     assert report["savings_ratio"] == 0.32
 
 
 def test_the_report_of_an_answer_without_a_baseline():
-    report = report_of(parse_trace("<think>a</think>b", tokens=4), Baseline()).model_dump()
+    report = report_of(parse_trace("<think>a</think>b", tokens=4), Baseline())
     assert report["baseline"] == {"source": "none", "completion_tokens": None}
     assert report["tokens_saved"] is None
     assert report["savings_ratio"] is None
@@ -22,7 +22,7 @@ def test_the_report_of_an_answer_without_a_baseline():
 
 def test_savings_may_be_negative():
     report = report_of(parse_trace("<think>a</think>b", tokens=110), Baseline("calibrated", -0.1, 100.0))
-    assert report.tokens_saved == pytest.approx(-10)
+    assert report["tokens_saved"] == pytest.approx(-10)
 
 
 def test_the_baseline_comes_from_the_card(card):
