@@ -59,16 +59,21 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes. A client that gets no answer now has to bring a head to its end within its time."""
-        if self._sending is None and self._answered is None:
-            self._sending = self.loop.call_later(self.client_seconds, self.transport.abort)
         for start in range(0, len(data), PIECE):
-            if self._refused or self.transport.is_closing() or self.transport.get_protocol() is not self:
+            if not self._listens:
                 return
             piece = data[start : start + PIECE]
             self._apart += len(piece)
             super().data_received(piece)
             if self._apart > self.max_head_bytes:
                 self._refuse()
+        if self._sending is None and self._answered is None and self._listens:
+            self._sending = self.loop.call_later(self.client_seconds, self.transport.abort)
+
+    @property
+    def _listens(self) -> bool:
+        """Whether what comes is still ours to take in: a websocket has a protocol of its own."""
+        return not (self._refused or self.transport.is_closing() or self.transport.get_protocol() is not self)
 
     def on_message_begin(self) -> None:
         """Begin a head."""

@@ -1,8 +1,8 @@
 """One id per request, the same in the request, the response's header and ``id``, the log and the trace."""
 
 import re
+import secrets
 from typing import Final
-from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,9 +28,11 @@ class RequestId:
             await self._app(scope, receive, send)
             return
         sent = scope["headers"]
-        chosen = next((value for name, value in sent if name == NAME), b"").decode("latin-1")
-        request_id = chosen if ACCEPTED.fullmatch(chosen) else uuid4().hex
-        headers = [*((name, value) for name, value in sent if name != NAME), (NAME, request_id.encode())]
+        chosen = [value for name, value in sent if name == NAME]
+        first = chosen[0].decode("latin-1") if chosen else ""
+        request_id = first if ACCEPTED.fullmatch(first) else secrets.token_hex(16)
+        headers = [header for header in sent if header[0] != NAME]
+        headers.append((NAME, request_id.encode()))
 
         def add_id(head: Message) -> None:
             MutableHeaders(scope=head)[HEADER] = request_id
