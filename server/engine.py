@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from server.accounting import accounted
@@ -98,7 +98,7 @@ def _is_answer(sampling: Any) -> bool:
 
 
 def _length(prompt: Any) -> int:
-    return len(prompt.get("prompt_token_ids") or ()) if isinstance(prompt, Mapping) else 0
+    return len(prompt.get("prompt_token_ids") or ()) if isinstance(prompt, dict) else 0
 
 
 async def metered(outputs: AsyncGenerator[Any, None], meter: RequestMeter) -> AsyncGenerator[Any, None]:
