@@ -7,6 +7,7 @@ import socket
 
 import pytest
 import uvicorn
+import websockets
 
 from server.connection import connection_with
 
@@ -16,7 +17,10 @@ MEGABYTE = b"x" * 2**20
 
 
 class App:
-    """Answers ``/`` with the size of the body, ``/refused`` without reading it, ``/large`` and ``/endless``."""
+    """Answers ``/`` with the size of the body, ``/refused`` without reading it, ``/large`` and ``/endless``.
+
+    On websockets it repeats what it hears.
+    """
 
     def __init__(self, large=0):
         self.large = large
@@ -25,6 +29,9 @@ class App:
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan":
+            return
+        if scope["type"] == "websocket":
+            await self._echo(receive, send)
             return
         if scope["path"] in ("/refused", "/large"):
             body = b"" if scope["path"] == "/refused" else b"x" * self.large
@@ -48,6 +55,12 @@ class App:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]})
         await send({"type": "http.response.body", "body": b"%8d" % size})
 
+    async def _echo(self, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+
     async def _departure(self, receive):
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -61,6 +74,12 @@ class Connect:
         self._running = running
         self._listening = server.servers[0].sockets[0]
         self.open = server.server_state.connections
+
+    @property
+    def url(self):
+        """Where websockets are."""
+        host, port = self._listening.getsockname()
+        return f"ws://{host}:{port}/"
 
     async def __call__(self, window=None):
         """A new connection; with ``window``, so many bytes or a little more can be under way to it."""
@@ -207,6 +226,13 @@ async def test_a_request_may_take_longer_than_its_head():
         await asyncio.sleep(0.5)
         writer.write(whole[-2:])
         assert await answer_of(reader) == (200, b"%8d" % 5)
+
+
+async def test_a_websocket_may_stand_still():
+    async with served(client_seconds=0.2) as connect, websockets.connect(connect.url) as websocket:
+        await asyncio.sleep(0.5)
+        await websocket.send("still there")
+        assert await websocket.recv() == "still there"
 
 
 async def test_a_client_that_stops_reading_is_left():
