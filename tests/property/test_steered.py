@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from story import END, Story
 
 from reasoning import parse_trace
-from server.exit_control import EarlyExit, ExitControl, ExitLimits, asked_exit_control
+from server.exit_control import EarlyExit, ExitControl, ExitLimits, asking
 from server.models import ServedModel
 from server.savings import Baseline
 from server.steered import SteeredEngine
@@ -67,12 +67,9 @@ def outputs(thought, control, kind, chunk, max_tokens, stop=(), sure=False):
     )
 
     async def collect():
-        token = asked_exit_control.set(control)
-        try:
+        with asking(control):
             stream = engine.generate({"prompt_token_ids": [0], "prompt": END}, sampling, "id")
             return [output.outputs[0] async for output in stream]
-        finally:
-            asked_exit_control.reset(token)
 
     return run(collect())
 

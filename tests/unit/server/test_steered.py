@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from story import END, Story
 
-from server.exit_control import EarlyExit, ExitControl, ExitLimits, asked_exit_control
+from server.exit_control import EarlyExit, ExitControl, ExitLimits, asking
 from server.models import ServedModel
 from server.savings import Baseline
 from server.steered import SteeredEngine
@@ -55,18 +55,12 @@ class Asking:
 
     def generate(self, sampling, prompt=PROMPT):
         ids = self.story.text.encode(prompt)
-        token = asked_exit_control.set(self.control)
-        try:
+        with asking(self.control):
             return self.engine.generate({"prompt_token_ids": ids, "prompt": prompt}, sampling, "id", priority=3)
-        finally:
-            asked_exit_control.reset(token)
 
     def checked(self, request):
-        token = asked_exit_control.set(self.control)
-        try:
+        with asking(self.control):
             self.engine.check_request(request)
-        finally:
-            asked_exit_control.reset(token)
 
     async def outputs(self, sampling, prompt=PROMPT):
         return [output async for output in self.generate(sampling, prompt)]
@@ -343,11 +337,9 @@ def test_a_prompt_that_cannot_be_steered(ask):
     ],
 )
 def test_a_beam_search_would_evade_exit_control(ask, asked, limits, said):
-    asking = ask(asked, limits=limits)
-    token = asked_exit_control.set(asked)
-    with pytest.raises(RefusedError, match=said) as refused:
-        asking.engine.check_beam_search()
-    asked_exit_control.reset(token)
+    engine = ask(asked, limits=limits).engine
+    with asking(asked), pytest.raises(RefusedError, match=said) as refused:
+        engine.check_beam_search()
     assert refused.value.args[1] == "use_beam_search"
 
 
