@@ -8,7 +8,7 @@ works because the engine is built with plain linear layers instead.
 import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -132,14 +132,9 @@ class Engine:
 
     def close(self) -> None:
         """Free the engine's memory, and its process group where it is not the trainer's."""
-        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory, destroy_model_parallel
-
-        self._engine.engine_core.shutdown()
+        with _process_group_kept() if self._among_others else nullcontext():
+            self._engine.engine_core.shutdown()
         del self._engine
-        if self._among_others:
-            destroy_model_parallel()
-        else:
-            cleanup_dist_env_and_memory()
         gc.collect()
 
     def _add(self, tokens: Sequence[int], parameters: Any) -> str:
@@ -178,3 +173,17 @@ def _plain_linear_layers() -> Iterator[None]:
         yield
     finally:
         utils.dispatch_cpu_unquantized_gemm = packing
+
+
+@contextmanager
+def _process_group_kept() -> Iterator[None]:
+    """While an engine is closed, keep the trainer's process group, which vLLM would destroy with its own."""
+    from vllm.distributed import destroy_model_parallel
+    from vllm.v1.engine import core
+
+    cleanup = core.cleanup_dist_env_and_memory
+    core.cleanup_dist_env_and_memory = destroy_model_parallel
+    try:
+        yield
+    finally:
+        core.cleanup_dist_env_and_memory = cleanup

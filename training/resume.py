@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from accelerate import PartialState  # type: ignore[import-untyped]
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.errors import TrainingError
@@ -14,7 +15,8 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]
     """Marks a checkpoint once all of it is written; one without the mark is never resumed."""
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Write the mark into the checkpoint that was just saved."""
+        """Write the mark into the checkpoint that was just saved, once every process has written its part."""
+        PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / MARK).touch()
 

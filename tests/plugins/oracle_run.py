@@ -1,6 +1,7 @@
 """A few training steps of a tiny model, each loss checked against a small GRPO of its own.
 
-Run as a script: FOLDER ARCHITECTURE [recipe overrides...]. Every process writes what it found to FOLDER.
+Run as a script: FOLDER ARCHITECTURE [recipe overrides...]. Every process writes what it found to FOLDER; a run that was
+killed there is gone on with.
 """
 
 import hashlib
@@ -9,7 +10,9 @@ import sys
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
+from accelerate import DistributedType, PartialState
+from accelerate.state import AcceleratorState
+from torch.distributed.tensor import DTensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from training import grpo
@@ -18,6 +21,7 @@ from training.model import build_model
 from training.recipe import load_recipe
 from training.rollout import truncated_rollouts
 from training.step_log import LOG_NAME, read_log
+from training.sync import whole_weights
 from training.tokenizer import build_tokenizer
 
 SMALL = ["grpo.steps=2", "grpo.prompts=4", "grpo.group_size=4", "grpo.updates=2", "grpo.micro_batch=4", "grpo.kl=0.01"]
@@ -102,8 +106,24 @@ def answered(tokenizer, experience):
         yield {"text": text, "forced": forced, "exit": rollout.exit, "steps": scored.steps}
 
 
+def shard_on_cpu():
+    """Let accelerate shard models as its configuration says, which it does on accelerators only."""
+    theirs = AcceleratorState.__init__
+
+    def with_shards(self, *arguments, fsdp_plugin=None, **options):
+        theirs(self, *arguments, fsdp_plugin=fsdp_plugin, **options)
+        if fsdp_plugin is not None:
+            self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+            self.fsdp_plugin = fsdp_plugin
+            if self._mixed_precision != "no":
+                fsdp_plugin.set_mixed_precision(self._mixed_precision)
+
+    AcceleratorState.__init__ = with_shards
+
+
 def main(folder, architecture, *overrides):
     torch.set_num_threads(1)
+    shard_on_cpu()
     state = PartialState(cpu=True)
     recipe = load_recipe("quickstart", ["rollout.max_completion_tokens=64", *SMALL, *overrides])
     with state.main_process_first():
@@ -122,11 +142,12 @@ def main(folder, architecture, *overrides):
         return loss
 
     grpo.Trainer._compute_loss = checked
-    grpo.train_policy(recipe, METHOD, folder / "base", folder / "tuned", on_step=lambda *_: None)
+    grpo.train_policy(recipe, METHOD, folder / "base", folder / "tuned", on_step=lambda *_: None, resume=True)
     last_step = batches[len(batches) // 2 :]
     model = trainers[-1].accelerator.unwrap_model(trainers[-1].model)
     [trained] = {str(parameter.dtype) for parameter in model.parameters() if parameter.requires_grad}
-    weights = model.state_dict()
+    weights = whole_weights(model)
+    held = [parameter.to_local() if isinstance(parameter, DTensor) else parameter for parameter in model.parameters()]
     tokenizer = trainers[-1].processing_class
     found = {
         "prompts": [tokenizer.decode(prompt) for inputs in last_step for prompt in inputs["prompt_ids"]],
@@ -135,7 +156,10 @@ def main(folder, architecture, *overrides):
         "trained_dtype": trained,
         "advantages": sorted(gain for inputs in last_step for gain in inputs["advantages"].tolist()),
         "improvement": improvement(trainers[-1].model, last_step),
-        "weights": hashlib.sha256(b"".join(weights[key].numpy().tobytes() for key in sorted(weights))).hexdigest(),
+        "weights": hashlib.sha256(
+            b"".join(weights[key].view(torch.uint8).numpy().tobytes() for key in sorted(weights))
+        ).hexdigest(),
+        "held": sum(map(torch.numel, held)) / sum(map(torch.numel, model.parameters())),
         "log": read_log(folder / "tuned" / LOG_NAME),
         "files": sorted(path.name for path in (folder / "tuned").iterdir()),
     }

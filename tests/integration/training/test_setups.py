@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import fmean, stdev
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,9 +16,12 @@ from transformers import AutoConfig
 
 from reasoning import count_steps
 
-SCRIPT = Path(__file__).resolve().parents[2] / "plugins" / "oracle_run.py"
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = ROOT / "tests" / "plugins" / "oracle_run.py"
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+SHARDED = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "training/recipes/accelerate/fsdp.yaml")]
+SHARDED += ["--num_processes", "2", "--main_process_port", "0"]
 ON_CPU = {"ACCELERATE_USE_CPU": "true"}  # accelerate's own --cpu starts one process only
 MARKERS = ["Wait", "April", "kept", "marbles", "parts", "What"]  # that random weights come upon
 OPENED = ["model.thinking_in_prompt=true", f"markers={MARKERS}", "rollout.exit_margin=5"]
@@ -24,11 +29,36 @@ OPENED = ["model.thinking_in_prompt=true", f"markers={MARKERS}", "rollout.exit_m
 pytestmark = pytest.mark.integration
 
 
-def train(folder, architecture, *overrides, launch=()):
+def start(folder, architecture, *overrides, launch=()):
     command = [sys.executable, *launch, str(SCRIPT), str(folder), architecture, *overrides]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | ON_CPU)
-    assert result.returncode == 0, result.stderr[-4000:]
+    piped = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **piped, env=os.environ | ON_CPU)
+
+
+def train(folder, architecture, *overrides, launch=()):
+    process = start(folder, architecture, *overrides, launch=launch)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-4000:]
     return [json.loads(path.read_text()) for path in sorted(folder.glob("found-*.json"))]
+
+
+def kill_after_a_step(folder, process):
+    """All of its processes, the first checkpoint being whole."""
+    while not list(folder.glob("tuned/resume/checkpoint-*/complete")):
+        assert process.poll() is None, process.stderr.read()[-4000:]
+        time.sleep(0.02)
+    launcher = psutil.Process(process.pid)
+    for one in (*launcher.children(recursive=True), launcher):
+        one.kill()
+    process.communicate()
+
+
+def untimed(log):
+    """What the guard checks is what the process sampled last."""
+    return [
+        {key: value for key, value in line.items() if not key.endswith(("_seconds", "step_time", "sync_difference"))}
+        for line in log
+    ]
 
 
 def agree(found, in_16_bits=False):
@@ -110,6 +140,33 @@ def test_two_processes_train_one_model(tmp_path, overrides):
     assert first["weights"] == second["weights"]
     assert "config.json" in first["files"]
     assert first["log"][0]["sampled_tokens"] > 16 * 10
+
+
+def test_two_processes_train_one_model_in_parts_as_the_configuration_says(tmp_path):
+    """Its layers are gathered for computing alone, in 16 bits; adapters are trained."""
+    overrides = ["model.dtype=bfloat16", "rollout.sync_tolerance=0.1", "lora={rank: 4, alpha: 8}"]
+    found = train(tmp_path, "qwen3", "grpo.micro_batch=2", "rollout.engine=vllm", *overrides, launch=SHARDED)
+    assert all(agree(one, in_16_bits=True) for one in found)
+    assert [one["held"] for one in found] == pytest.approx([0.5, 0.5], abs=0.02)
+    assert len({one["weights"] for one in found}) == 1
+    assert {weight.dtype for weight in load_file(tmp_path / "tuned" / "model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_a_model_in_parts_that_is_killed_resumes_to_the_same_end(tmp_path):
+    """Metrics and weights are equal to the bit."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    setup = ["qwen3", "grpo.micro_batch=2", "grpo.steps=3", "rollout.engine=transformers"]
+    launch = [*SHARDED, "--mixed_precision", "no"]
+    kill_after_a_step(killed, start(killed, *setup, launch=launch))
+    assert not (killed / "tuned" / "config.json").exists()
+    for ours, theirs in zip(train(killed, *setup, launch=launch), train(whole, *setup, launch=launch), strict=True):
+        assert agree(ours)
+        assert agree(theirs)
+        assert len(ours["losses"]) < len(theirs["losses"])
+        assert theirs["held"] == pytest.approx(0.5, abs=0.02)
+        assert ours["weights"] == theirs["weights"]
+        assert untimed(ours["log"]) == untimed(theirs["log"])
+        assert [line["step"] for line in theirs["log"]] == [1, 2, 3]
 
 
 def test_the_recipe_for_one_gpu_runs_at_tiny_size(tmp_path):
