@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import distributed
 
+from training.nucleus import keep_nucleus
 from training.sampler import Completion, EngineError, Finish, Request
 from training.sync import SyncError
 
@@ -68,6 +69,8 @@ class Engine:
         )
         with _plain_linear_layers():
             self._engine = LLMEngine.from_engine_args(arguments)
+        if not on_gpu:
+            self._engine.collective_rpc(_sort_less)
         self._ids = count()
 
     @property
@@ -173,6 +176,19 @@ def _plain_linear_layers() -> Iterator[None]:
         yield
     finally:
         utils.dispatch_cpu_unquantized_gemm = packing
+
+
+def _sort_less(worker: Any) -> None:
+    """Have the nucleus of an answer found by a faster sort than vLLM's on a CPU; vLLM draws from it."""
+    sampler = worker.model_runner.sampler.topk_topp_sampler
+    draw = sampler.forward
+
+    def forward(logits: torch.Tensor, generators: Any, k: torch.Tensor | None, p: torch.Tensor | None) -> Any:
+        if k is None and p is not None:
+            logits, p = keep_nucleus(logits, p), None
+        return draw(logits, generators, k, p)
+
+    sampler.forward = forward
 
 
 @contextmanager

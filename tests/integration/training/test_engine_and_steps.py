@@ -101,6 +101,32 @@ def test_the_guard_rejects_vllms_own_reload(tmp_path):
     assert "differ by" in found
 
 
+def test_a_faster_sort_draws_what_vllms_own_does(tmp_path):
+    found = run(
+        tmp_path,
+        """
+        save(1)
+        engine = Engine(folder / "model", max_model_len=128)
+        prompt = tokenizer.encode("Mia has 12 marbles.")
+        requests = [Request(prompt, 40, Sampling(1.0, share)) for share in (0.2, 0.5, 0.8, 0.95, 1.0) * 8]
+
+        def sampled():
+            torch.manual_seed(3)
+            return [completion.tokens for completion in generate(engine, requests)]
+
+        def restore(worker):
+            sampler = worker.model_runner.sampler.topk_topp_sampler
+            sampler.forward = sampler.forward_cpu
+
+        ours = sampled()
+        engine._engine.collective_rpc(restore)
+        print(json.dumps({"ours": ours, "theirs": sampled()}))
+        """,
+    )
+    assert found["ours"] == found["theirs"]
+    assert len({tuple(tokens) for tokens in found["ours"]}) > 20
+
+
 def test_step_grpo_end_to_end(tmp_path):
     """Base, rollouts, rewards, updates, evaluation and card, in small: everything that the quickstart does."""
     found = run(
