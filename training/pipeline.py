@@ -56,6 +56,10 @@ def run_recipe(
             f" {recipe.rollout.threshold}, and give its URL to `stepgrpo eval` as a --model"
         )
     check_launch(recipe, method, PartialState().num_processes)
+    if recipe.model.path is not None and Path(recipe.model.path).resolve() == folders.tuned.resolve():
+        raise TrainingError(
+            f"model.path {recipe.model.path} is where this run writes its checkpoint: give another --output"
+        )
     if not resume:
         for folder in checkpoints(recipe, folders):
             for name in (CONFIG, STANDING):

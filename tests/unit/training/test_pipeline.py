@@ -56,6 +56,17 @@ def run(folder, *overrides, resume):
     pipeline.run_recipe(load_recipe("quickstart", overrides), folder, lambda stage: None, resume=resume)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_does_not_write_over_the_model_that_it_starts_from(tmp_path, trained, monkeypatch, resume):
+    """Not even where the two are named differently; its own base may be trained once more."""
+    tuned = finished(Folders(tmp_path / "run").tuned, load_recipe("quickstart"), "step-grpo")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrainingError, match=r"model\.path run/step-grpo is where this run writes .* --output"):
+        run(tmp_path / "run", "model.path=run/step-grpo", "sft=null", resume=resume)
+    assert (tuned / "config.json").exists()
+    assert trained == []
+
+
 @pytest.mark.parametrize("change", ["method=length-penalty", "grpo.learning_rate=0.1", "seed=7"])
 def test_a_resumed_run_takes_no_finished_checkpoint_of_another_for_its_own(tmp_path, trained, change):
     finished(Folders(tmp_path).tuned, load_recipe("quickstart", ["method=grpo"]), "grpo")
