@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from training.chat import chat_tokens
 from training.engines import open_engine
 from training.errors import TrainingError
 from training.recipe import Recipe
-from training.sampler import Request, Sampling, generate
+from training.sampler import Request, Sampling, finished
 
 CONCURRENT = 64
 KEY_VARIABLE = "STEPGRPO_API_KEY"
@@ -29,36 +29,41 @@ class Reply:
     finish_reason: str
 
 
+ReplyCallback = Callable[[int, Reply], None]
+"""Called with each reply when it comes, and with the place that its question was asked for."""
+
+
 def is_url(model: str) -> bool:
     """Whether a model is a server's address."""
     return model.startswith(("http://", "https://"))
 
 
 def from_checkpoint(
-    recipe: Recipe, model: str, questions: Sequence[str], sampling: Sampling, samples: int
-) -> list[list[Reply]]:
-    """``samples`` answers a question from a checkpoint (folder or hub name).
+    recipe: Recipe, model: str, sampling: Sampling, asked: Mapping[int, str], on_reply: ReplyCallback
+) -> None:
+    """An answer from a checkpoint (folder or hub name) to each of the questions in ``asked``, which may be repeated.
 
     Raises:
         TrainingError: no such checkpoint, or a question that is longer than the recipe's prompts may be.
     """
     tokenizer = load_tokenizer(model)
-    prompts = [chat_tokens(tokenizer, question) for question in questions]
-    longest = max(range(len(prompts)), key=lambda index: len(prompts[index]))
+    prompts = {place: chat_tokens(tokenizer, question) for place, question in asked.items()}
+    longest = max(prompts, key=lambda place: len(prompts[place]))
     if (size := len(prompts[longest])) > recipe.rollout.max_prompt_tokens:
         raise TrainingError(
-            f"question {longest + 1} takes {size} tokens, more than the recipe lets prompts have:"
-            f" --set rollout.max_prompt_tokens={size}"
+            f"a question takes {size} tokens, more than the recipe lets prompts have:"
+            f" --set rollout.max_prompt_tokens={size}: {asked[longest][:60]!r}..."
         )
     engine = open_engine(recipe, model, seed=recipe.seed)
     try:
         torch.manual_seed(recipe.seed)
         limit = recipe.rollout.max_completion_tokens
-        found = generate(engine, [Request(prompt, limit, sampling) for prompt in prompts for _ in range(samples)])
+        places = {engine.submit(Request(prompt, limit, sampling)): place for place, prompt in prompts.items()}
+        for request_id, one in finished(engine):
+            reply = Reply(one.text, len(one.tokens), "length" if one.finish == "length" else "stop")
+            on_reply(places[request_id], reply)
     finally:
         engine.close()
-    replies = [Reply(one.text, len(one.tokens), "length" if one.finish == "length" else "stop") for one in found]
-    return [replies[start : start + samples] for start in range(0, len(replies), samples)]
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
@@ -79,10 +84,11 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def from_url(recipe: Recipe, url: str, questions: Sequence[str], sampling: Sampling, samples: int) -> list[list[Reply]]:
-    """``samples`` answers a question from ``URL`` or ``URL#model`` (the first model that it lists by default).
+def from_url(recipe: Recipe, url: str, sampling: Sampling, asked: Mapping[int, str], on_reply: ReplyCallback) -> None:
+    """An answer from ``URL`` or ``URL#model`` (the first model that it lists by default) to each of the questions.
 
-    The server is sent ``STEPGRPO_API_KEY`` of the environment; ``OPENAI_API_KEY`` is sent to nobody.
+    A place is also what a request's seed is made of. The server is sent ``STEPGRPO_API_KEY`` of the environment;
+    ``OPENAI_API_KEY`` is sent to nobody.
 
     Raises:
         TrainingError: the server cannot be reached, refuses, or does not count tokens.
@@ -91,7 +97,7 @@ def from_url(recipe: Recipe, url: str, questions: Sequence[str], sampling: Sampl
 
     key = os.environ.get(KEY_VARIABLE) or NO_KEY
     try:
-        return asyncio.run(_ask_all(recipe, url, questions, sampling, samples, key))
+        asyncio.run(_ask_all(recipe, url, sampling, asked, on_reply, key))
     except OpenAIError as error:
         said = str(error) if key == NO_KEY else str(error).replace(key, "***")
         # Without its cause, as a server may repeat the key in what it says.
@@ -99,25 +105,25 @@ def from_url(recipe: Recipe, url: str, questions: Sequence[str], sampling: Sampl
 
 
 async def _ask_all(
-    recipe: Recipe, url: str, questions: Sequence[str], sampling: Sampling, samples: int, api_key: str
-) -> list[list[Reply]]:
+    recipe: Recipe, url: str, sampling: Sampling, asked: Mapping[int, str], on_reply: ReplyCallback, api_key: str
+) -> None:
     from openai import AsyncOpenAI
 
     address, _, name = url.partition("#")
-    places = asyncio.Semaphore(CONCURRENT)
+    slots = asyncio.Semaphore(CONCURRENT)
     start, end = recipe.model.think
     async with AsyncOpenAI(base_url=address, api_key=api_key, timeout=3600) as client:
         model = name or (await client.models.list()).data[0].id
 
-        async def ask(question: str, seed: int) -> Reply:
-            async with places:
+        async def ask(place: int, question: str) -> None:
+            async with slots:
                 response = await client.chat.completions.create(
                     model=model,
                     messages=[{"role": "user", "content": question}],
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
                     max_tokens=recipe.rollout.max_completion_tokens,
-                    seed=seed,
+                    seed=recipe.seed * 1_000_003 + place,
                 )
             [choice] = response.choices
             extra = choice.message.model_extra or {}
@@ -128,11 +134,6 @@ async def _ask_all(
             if response.usage is None:
                 raise TrainingError(f"{address} reports no token counts (usage) with its answers")
             used = response.usage.completion_tokens
-            return Reply(text, used, "length" if choice.finish_reason == "length" else "stop")
+            on_reply(place, Reply(text, used, "length" if choice.finish_reason == "length" else "stop"))
 
-        asked = [
-            ask(question, recipe.seed * 1_000_003 + index)
-            for index, question in enumerate(one for one in questions for _ in range(samples))
-        ]
-        replies = await asyncio.gather(*asked)
-    return [list(replies[begin : begin + samples]) for begin in range(0, len(replies), samples)]
+        await asyncio.gather(*(ask(place, question) for place, question in asked.items()))

@@ -1,7 +1,8 @@
 """``stepgrpo eval --benchmark``: many models on the same benchmarks, as JSON, Markdown and plots."""
 
+import itertools
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from training.figures import save_figure
 from training.grading import Grade, grade
 from training.json_text import json_text
 from training.problems import Split
-from training.progress import StageCallback
+from training.progress import StageCallback, StepCallback
 from training.recipe import DataSettings, Recipe
 from training.replies import recalled
 from training.report import listed, plot_training
@@ -69,19 +70,24 @@ def evaluate_models(
             load_tokenizer(model)  # a wrong name is not found out after hours of the models before
     items = {name: _items(recipe, name, folder, split) for name in benchmarks}
     for model in models:
-        done = on_stage(model)
-        for index, name in enumerate(items, start=1):
+        on_reply = _counted(on_stage(model), sum(map(len, items.values())) * samples)
+        for name in items:
             questions = [item.question for item in items[name]]
-            ask = partial(from_url if is_url(model) else from_checkpoint, recipe, model, questions, sampling, samples)
-            replies = recalled(kept, recipe, model, questions, samples, ask)
+            ask = partial(from_url if is_url(model) else from_checkpoint, recipe, model, sampling)
+            replies = recalled(kept, recipe, model, questions, samples, ask, on_reply)
             found.append(score(recipe, model, name, items[name], replies))
-            done(index, len(items), {"accuracy": average_at_k(found[-1])})
     write_benchmarks(output, recipe, sorted(found, key=lambda one: list(items).index(one.benchmark)))
     if stamped is not None:
         base, tuned = (all_questions([one for one in found if one.model == model]) for model in models)
         stamp(stamped, calibration(", ".join(Path(name).name for name in items), sampling, base, tuned))
     shutil.rmtree(kept)
     return output
+
+
+def _counted(done: StepCallback, total: int) -> Callable[[], None]:
+    """What to call after each of ``total`` replies."""
+    count = itertools.count(1)
+    return lambda: done(next(count), total, {})
 
 
 def _items(recipe: Recipe, name: str, folder: Path | None, split: Split) -> list[Item]:

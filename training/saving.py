@@ -46,13 +46,11 @@ def save_atomically(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def clear_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk into an error that says what to do."""
+def clear_disk_errors(folder: Path, how: str = "go on with --resume") -> Iterator[None]:
+    """Turn a full disk into an error that says what to do: free some space, and then ``how`` to go on."""
     try:
         yield
     except Exception as error:  # that of safetensors is of no narrower kind
         if any(text in str(error) for text in FULL):
-            raise TrainingError(
-                f"the disk that holds {folder} is full: free some space, then go on with --resume"
-            ) from error
+            raise TrainingError(f"the disk that holds {folder} is full: free some space, then {how}") from error
         raise

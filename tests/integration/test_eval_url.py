@@ -13,9 +13,10 @@ pytestmark = pytest.mark.integration
 
 def test_a_server_answers_with_its_thinking_and_token_counts(server):
     questions = [problem.question for problem in take("test", 0, 4)]
-    found = from_url(load_recipe("quickstart"), f"{server.url}/v1", questions, GREEDY, 2)
-    assert [len(row) for row in found] == [2, 2, 2, 2]
-    for first, second in found:
+    asked, found = dict(enumerate(questions * 2)), {}
+    from_url(load_recipe("quickstart"), f"{server.url}/v1", GREEDY, asked, found.__setitem__)
+    assert sorted(found) == list(range(8))
+    for first, second in ((found[place], found[place + 4]) for place in range(4)):
         assert first == second
         assert first.tokens > 5
         assert first.finish_reason in ("stop", "length")
@@ -24,4 +25,4 @@ def test_a_server_answers_with_its_thinking_and_token_counts(server):
 
 def test_an_address_that_does_not_answer_is_named():
     with pytest.raises(TrainingError, match=r"127\.0\.0\.1:9/v1.*base URL"):
-        from_url(load_recipe("quickstart"), "http://127.0.0.1:9/v1", ["q"], GREEDY, 1)
+        from_url(load_recipe("quickstart"), "http://127.0.0.1:9/v1", GREEDY, {0: "q"}, lambda *_: None)

@@ -19,6 +19,13 @@ BASE = Path(__file__).resolve().parents[3] / "checkpoints" / "base"
 ANSWER = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "\\boxed{4}"}}
 
 
+def ask_url(url, questions=("q",)):
+    """By place, what came."""
+    replies = {}
+    from_url(load_recipe("quickstart"), url, GREEDY, dict(enumerate(questions)), replies.__setitem__)
+    return replies
+
+
 class Handler(BaseHTTPRequestHandler):
     usage = None
     refuses = False
@@ -62,11 +69,10 @@ def url():
 
 
 def test_a_server_that_counts_no_tokens_cannot_be_measured(url, monkeypatch):
-    recipe = load_recipe("quickstart")
     with pytest.raises(TrainingError, match="reports no token counts"):
-        from_url(recipe, url, ["q"], GREEDY, 1)
+        ask_url(url)
     monkeypatch.setattr(Handler, "usage", {"prompt_tokens": 1, "completion_tokens": 7, "total_tokens": 8})
-    [[reply]] = from_url(recipe, url, ["q"], GREEDY, 1)
+    reply = ask_url(url)[0]
     assert (reply.text, reply.tokens) == ("\\boxed{4}", 7)
 
 
@@ -85,7 +91,7 @@ def test_the_key_comes_from_the_environment(url, monkeypatch, keys, sent):
         monkeypatch.delenv(name, raising=False)
     for name, key in keys.items():
         monkeypatch.setenv(name, key)
-    from_url(load_recipe("quickstart"), url, ["q"], GREEDY, 1)
+    ask_url(url)
     assert Handler.keys == [f"Bearer {sent}"]
 
 
@@ -94,7 +100,7 @@ def test_a_key_that_a_server_repeats_is_not_shown(url, monkeypatch, caplog):
     monkeypatch.setenv("STEPGRPO_API_KEY", "sk-theirs")
     caplog.set_level("DEBUG")
     with pytest.raises(TrainingError, match=r"bad key: Bearer \*\*\*") as raised:
-        from_url(load_recipe("quickstart"), url, ["q"], GREEDY, 1)
+        ask_url(url)
     assert "sk-theirs" not in "".join(traceback.format_exception(raised.value)) + caplog.text
 
 
@@ -108,5 +114,6 @@ def test_an_adapter_without_its_model_is_said_in_a_line(tmp_path):
 
 def test_a_question_that_does_not_fit_is_named_before_the_engine_starts():
     recipe = load_recipe("quickstart", ["rollout.max_prompt_tokens=40"])
-    with pytest.raises(TrainingError, match=r"question 2 takes \d+ tokens.*rollout\.max_prompt_tokens=\d+"):
-        from_checkpoint(recipe, str(BASE), ["What is 1 + 1?", "What is 1 + 1? " * 20], GREEDY, 1)
+    asked = {0: "What is 1 + 1?", 1: "What is 2 + 2? " * 20}
+    with pytest.raises(TrainingError, match=r"takes \d+ tokens.*rollout\.max_prompt_tokens=\d+: 'What is 2 \+ 2"):
+        from_checkpoint(recipe, str(BASE), GREEDY, asked, lambda *_: None)

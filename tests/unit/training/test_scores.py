@@ -2,7 +2,6 @@ import json
 import shutil
 from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,17 +112,19 @@ def test_many_models_become_one_report(tmp_path, monkeypatch):
     (Path(tuned) / "training_log.jsonl").write_text(json.dumps(line) + "\n")
     right = {base: 3, tuned: 5}
 
-    def reply(recipe, model, questions, sampling, samples):
-        return [[Reply(f"\\boxed{{{n if n < right[model] else 99}}}", 50, "stop")] * samples for n in range(6)]
+    def reply(recipe, model, sampling, asked, on_reply):
+        for place, question in asked.items():
+            number = int(question.removeprefix("q"))
+            on_reply(place, Reply(f"\\boxed{{{number if number < right[model] else 99}}}", 50, "stop"))
 
     monkeypatch.setattr(benchmark_report, "from_checkpoint", reply)
-    stage = SimpleNamespace(names=[])
+    progress = {}
     report = evaluate_models(
         load_recipe("quickstart"),
         [base, tuned],
         ["math-500"],
         tmp_path / "report",
-        lambda name: stage.names.append(name) or (lambda *_: None),
+        lambda name: lambda step, steps, _: progress.setdefault(name, []).append((step, steps)),
         samples=2,
     )
     rows = json.loads((report / "benchmarks.json").read_text())
@@ -136,7 +137,7 @@ def test_many_models_become_one_report(tmp_path, monkeypatch):
         "steps": 1,
     }
     assert (rows[0]["sampling"], rows[0]["max_tokens"]) == ({"temperature": 1.0, "top_p": 0.95}, 512)
-    assert stage.names == [base, tuned]
+    assert progress == {base: [(n, 12) for n in range(1, 13)], tuned: [(n, 12) for n in range(1, 13)]}
     assert sorted(path.name for path in report.iterdir()) == [
         "benchmarks.json",
         "difficulty.png",
@@ -167,8 +168,11 @@ def test_models_that_end_alike_are_told_apart_in_plots(models, names):
 def test_a_checkpoint_answers_by_plain_decoding():
     recipe = load_recipe("quickstart", ["rollout.engine=transformers"])
     problems = take("test", 0, 6)
-    replies = from_checkpoint(recipe, str(BASE), [problem.question for problem in problems], GREEDY, 2)
-    found = score(recipe, "base", "problems", [Item(p.question, p.answer) for p in problems], replies)
+    replies = {}
+    asked = {2 * index + sample: problem.question for index, problem in enumerate(problems) for sample in (0, 1)}
+    from_checkpoint(recipe, str(BASE), GREEDY, asked, replies.__setitem__)
+    rows = [[replies[2 * index], replies[2 * index + 1]] for index in range(6)]
+    found = score(recipe, "base", "problems", [Item(p.question, p.answer) for p in problems], rows)
     assert found.correct.shape == (6, 2)
     assert (found.tokens[:, 0] == found.tokens[:, 1]).all()
     assert found.correct.mean() > 0.5
