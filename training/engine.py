@@ -61,7 +61,7 @@ class Engine:
             max_num_batched_tokens=max(max_model_len, 8192),
             seed=seed,
             gpu_memory_utilization=gpu_memory,
-            enforce_eager=True,
+            enforce_eager=not on_gpu,  # on a CPU, vLLM's compilation needs a C++ compiler and minutes
             enable_prefix_caching=True,
             block_size=None if on_gpu else 32,  # the CPU's default of 128 caches next to nothing of short paths
             disable_log_stats=True,
