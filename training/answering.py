@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,16 +44,10 @@ def from_checkpoint(
     """An answer from a checkpoint (folder or hub name) to each of the questions in ``asked``, which may be repeated.
 
     Raises:
-        TrainingError: no such checkpoint, or a question that is longer than the recipe's prompts may be.
+        TrainingError: no such checkpoint, or an engine that does not start on it.
     """
     tokenizer = load_tokenizer(model)
     prompts = {place: chat_tokens(tokenizer, question) for place, question in asked.items()}
-    longest = max(prompts, key=lambda place: len(prompts[place]))
-    if (size := len(prompts[longest])) > recipe.rollout.max_prompt_tokens:
-        raise TrainingError(
-            f"a question takes {size} tokens, more than the recipe lets prompts have:"
-            f" --set rollout.max_prompt_tokens={size}: {asked[longest][:60]!r}..."
-        )
     engine = open_engine(recipe, model, seed=recipe.seed)
     try:
         torch.manual_seed(recipe.seed)
@@ -64,6 +58,20 @@ def from_checkpoint(
             on_reply(places[request_id], reply)
     finally:
         engine.close()
+
+
+def check_prompts(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> None:
+    """Refuse questions that are longer than the recipe's prompts may be.
+
+    Raises:
+        TrainingError: one is; it is named with the length that fits all.
+    """
+    size, question = max((len(chat_tokens(tokenizer, question)), question) for question in questions)
+    if size > recipe.rollout.max_prompt_tokens:
+        raise TrainingError(
+            f"a question takes {size} tokens, more than the recipe lets prompts have:"
+            f" --set rollout.max_prompt_tokens={size}: {question[:60]!r}..."
+        )
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from training.cli import Overrides, clear_errors, progress, read_recipe
+from training.recipe import Recipe
 
 app = typer.Typer(no_args_is_help=True)
 bench = typer.Typer(no_args_is_help=True, help="Measure training.")
@@ -15,6 +16,10 @@ app.add_typer(bench, name="bench")
 console = Console()
 
 RecipeName = Annotated[str, typer.Argument(help="Name of a bundled recipe, or a YAML file.")]
+Start = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint to start from; by default the recipe's (model.path), else checkpoints/base."),
+]
 
 
 @app.callback()
@@ -25,9 +30,9 @@ def commands() -> None:
 @bench.command()
 def train(
     recipe: RecipeName = "quickstart",
-    base: Annotated[Path, typer.Option(help="Checkpoint to start from.")] = Path("checkpoints/base"),
+    base: Start = None,
     output: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("runs/bench"),
-    samples: Annotated[int, typer.Option(min=1, help="Completions a step.")] = 128,
+    samples: Annotated[int, typer.Option(min=1, help="Completions a step, in whole groups.")] = 128,
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
     overrides: Overrides = None,
 ) -> None:
@@ -39,7 +44,9 @@ def train(
     with clear_errors():
         from training.step_bench import bench_step
 
-        found = bench_step(loaded, base, output, samples=samples, rounds=rounds)
+        start = _start(loaded, base)
+        with progress() as on_stage:
+            found = bench_step(loaded, start, output, on_stage, samples=samples, rounds=rounds)
     console.print(Markdown(found.as_markdown()))
     console.print(f"written to {output}")
 
@@ -47,7 +54,7 @@ def train(
 @bench.command()
 def pruning(
     recipe: RecipeName = "quickstart",
-    base: Annotated[Path, typer.Option(help="Checkpoint to start from.")] = Path("checkpoints/base"),
+    base: Start = None,
     output: Annotated[Path, typer.Option(help="Folder for checkpoints and figures.")] = Path("runs/pruning"),
     steps: Annotated[int, typer.Option(min=1, help="Steps a run.")] = 8,
     questions: Annotated[int, typer.Option(min=1, help="Held-out questions.")] = 500,
@@ -62,8 +69,9 @@ def pruning(
     with clear_errors():
         from training.pruning_bench import bench_pruning
 
+        start = _start(loaded, base)
         with progress() as on_stage:
-            found = bench_pruning(loaded, base, output, on_stage, steps=steps, questions=questions, seeds=seeds)
+            found = bench_pruning(loaded, start, output, on_stage, steps=steps, questions=questions, seeds=seeds)
     console.print(Markdown(found.as_markdown()))
     console.print(f"written to {output}")
 
@@ -73,7 +81,7 @@ def methods(
     recipe: RecipeName = "quickstart",
     base: Annotated[Path | None, typer.Option(help="Checkpoint to start from; trained if none.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for all runs; finished ones are kept.")] = Path("runs/methods"),
-    only: Annotated[str, typer.Option(help="Methods, separated by commas; all by default.")] = "",
+    only: Annotated[str, typer.Option(help="Methods or module:attribute, separated by commas; all by default.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Final runs of each method.")] = 3,
     trials: Annotated[int, typer.Option(min=1, max=3, help="Settings tried for each method.")] = 3,
     token_budget: Annotated[int, typer.Option(min=1, help="Sampled tokens of a final training run.")] = 400_000,
@@ -91,8 +99,6 @@ def methods(
         from training.comparison import GRIDS, compare_methods
 
         chosen = tuple(name.strip() for name in only.split(",") if name.strip()) or tuple(GRIDS)
-        if unknown := set(chosen) - set(GRIDS):
-            raise typer.BadParameter(f"no method {', '.join(sorted(unknown))}; there are {', '.join(GRIDS)}")
         with progress() as on_stage:
             report = compare_methods(
                 loaded,
@@ -109,3 +115,16 @@ def methods(
             )
     console.print(Markdown((report / "comparison.md").read_text()))
     console.print(f"written to {report}")
+
+
+def _start(recipe: Recipe, base: Path | None) -> Path:
+    """The checkpoint that was named, the recipe's own (folder or hub name) or the bundled base.
+
+    Raises:
+        TrainingError: it is no checkpoint.
+    """
+    from training.answering import load_tokenizer
+
+    start = base or Path(recipe.model.path or "checkpoints/base")
+    load_tokenizer(str(start))
+    return start

@@ -1,8 +1,7 @@
 """``stepgrpo eval --benchmark``: many models on the same benchmarks, as JSON, Markdown and plots."""
 
-import itertools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,20 +11,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from reasoning import boxed_answer
-from training.answering import Reply, from_checkpoint, from_url, is_url, load_tokenizer
+from training.answering import Reply, check_prompts, from_checkpoint, from_url, is_url, load_tokenizer
 from training.benchmarks import Item, is_right, load_benchmark
 from training.calibration import calibration, folder_to_calibrate, stamp
 from training.data import GENERATED, SUFFIXES, DataError, file_questions, held_out
+from training.engines import check_context
 from training.evaluation import difficulty
 from training.figures import save_figure
 from training.grading import Grade, grade
 from training.json_text import json_text
 from training.problems import Split
-from training.progress import StageCallback, StepCallback
+from training.progress import StageCallback, counted
 from training.recipe import DataSettings, Recipe
 from training.replies import recalled
 from training.report import listed, plot_training
 from training.sampler import Sampling
+from training.saving import clear_disk_errors
 from training.scores import Answers, Level, against, all_questions, average_at_k, by_difficulty, pareto_front, pass_at_k
 from training.step_log import LOG_NAME, read_log
 
@@ -59,35 +60,35 @@ def evaluate_models(
 
     Raises:
         DataError: a benchmark or file that cannot be read, or that the recipe trains on.
-        TrainingError: no such checkpoint, a server that does not answer, or models that cannot be calibrated.
+        TrainingError: no such checkpoint, answers or questions that are too long for one, a server that does not
+            answer, models that cannot be calibrated, or a full disk.
     """
     stamped = folder_to_calibrate(recipe, models) if calibrate else None
     sampling = Sampling(recipe.evaluation.temperature, recipe.evaluation.top_p)
     found: list[Answers] = []
     kept = output / "replies"
-    for model in models:
-        if not is_url(model):
-            load_tokenizer(model)  # a wrong name is not found out after hours of the models before
+    # What is wrong with the last model or benchmark is not found out after hours of those before.
+    tokenizers = {model: load_tokenizer(model) for model in models if not is_url(model)}
+    for model in tokenizers:
+        check_context(recipe, model)
     items = {name: _items(recipe, name, folder, split) for name in benchmarks}
+    for tokenizer in tokenizers.values():
+        check_prompts(recipe, tokenizer, [item.question for those in items.values() for item in those])
     for model in models:
-        on_reply = _counted(on_stage(model), sum(map(len, items.values())) * samples)
+        on_reply = counted(on_stage(model), sum(map(len, items.values())) * samples)
         for name in items:
             questions = [item.question for item in items[name]]
             ask = partial(from_url if is_url(model) else from_checkpoint, recipe, model, sampling)
             replies = recalled(kept, recipe, model, questions, samples, ask, on_reply)
             found.append(score(recipe, model, name, items[name], replies))
-    write_benchmarks(output, recipe, sorted(found, key=lambda one: list(items).index(one.benchmark)))
+    with clear_disk_errors(output, "give the same command again: it asks nothing anew"):
+        write_benchmarks(output, recipe, sorted(found, key=lambda one: list(items).index(one.benchmark)))
     if stamped is not None:
         base, tuned = (all_questions([one for one in found if one.model == model]) for model in models)
-        stamp(stamped, calibration(", ".join(Path(name).name for name in items), sampling, base, tuned))
+        with clear_disk_errors(stamped, "give the same command again: it asks nothing anew"):
+            stamp(stamped, calibration(", ".join(Path(name).name for name in items), sampling, base, tuned))
     shutil.rmtree(kept)
     return output
-
-
-def _counted(done: StepCallback, total: int) -> Callable[[], None]:
-    """What to call after each of ``total`` replies."""
-    count = itertools.count(1)
-    return lambda: done(next(count), total, {})
 
 
 def _items(recipe: Recipe, name: str, folder: Path | None, split: Split) -> list[Item]:

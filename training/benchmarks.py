@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from reasoning.answers import plain_text
-from training.data import SUFFIXES, DataError
+from training.data import SUFFIXES, DataError, load_file, load_from_hub
 
 BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 BOXED_LETTER = "\nPlease reason step by step, and put the letter of your choice within \\boxed{}."
@@ -114,7 +114,7 @@ def load_benchmark(name: str, folder: Path | None = None) -> list[Item]:
             task, ``bbh/TASK.json`` or ``.jsonl``); the hub by default.
 
     Raises:
-        DataError: no such benchmark or file, or a row that does not read.
+        DataError: no such benchmark or file, one that cannot be loaded, or a row that does not read.
     """
     if name not in BENCHMARKS:
         raise DataError(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
@@ -133,11 +133,9 @@ def load_benchmark(name: str, folder: Path | None = None) -> list[Item]:
 
 
 def _rows(benchmark: Benchmark, name: str, config: str | None, folder: Path | None) -> Iterable[dict[str, Any]]:
-    from datasets import load_dataset
-
     rows: Iterable[dict[str, Any]]
     if folder is None:
-        rows = load_dataset(benchmark.path, config, split=benchmark.split)
+        rows = load_from_hub(benchmark.path, config, benchmark.split, "--data FOLDER with its file")
         return rows
     stem = folder / name / str(config) if name == "bbh" else folder / name
     named = (stem.with_name(stem.name + suffix) for suffix in (*SUFFIXES, ".csv"))
@@ -146,7 +144,7 @@ def _rows(benchmark: Benchmark, name: str, config: str | None, folder: Path | No
         if name == "bbh":
             return ()
         raise DataError(f"no file {stem}.jsonl, .parquet or .csv; put it there, or leave the folder out to use the hub")
-    rows = load_dataset(SUFFIXES.get(path.suffix, "csv"), data_files=str(path), split="train")
+    rows = load_file(path)
     return (one for row in rows for one in row.get("examples", [row]))  # a public file of bbh is one object
 
 

@@ -10,6 +10,8 @@ from training.folders import BASE
 from training.recipe import Recipe
 from training.saving import clear_disk_errors, save_atomically
 
+SUPERVISED = "sft"
+"""The algorithm of a base."""
 NEUTRAL = {
     "min_p": 0.0,
     "top_h": None,
@@ -48,12 +50,12 @@ def save_checkpoint(folder: Path, write: Callable[[Path], None], recipe: Recipe,
 
 
 def card(recipe: Recipe, algorithm: str) -> StepGrpoCard:
-    """What a checkpoint says of itself before it is calibrated."""
+    """What a checkpoint says of itself before it is calibrated; a base, no more than what it depends on."""
     return StepGrpoCard(
         algorithm=algorithm,
         base_model=recipe.model.path or f"stepgrpo-{recipe.name}-{BASE}",
         think=ThinkTags(start=recipe.model.think[0], end=recipe.model.think[1]),
         markers=recipe.markers,
-        answer_prompt=ANSWER_PROMPT,
-        recipe=RecipeRef(name=recipe.name, digest=recipe.digest),
+        answer_prompt=ANSWER_PROMPT if algorithm == SUPERVISED else recipe.rollout.answer_prompt,
+        recipe=RecipeRef(name=recipe.name, digest=recipe.base_digest if algorithm == SUPERVISED else recipe.digest),
     )

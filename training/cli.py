@@ -1,5 +1,6 @@
 """``stepgrpo train`` and ``stepgrpo eval``."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +16,14 @@ from reasoning import CARD_NAME
 from training.data import GENERATED, DataError
 from training.errors import TrainingError
 from training.folders import Folders
+from training.plan import HARDWARE, HardwareName, estimate
 from training.progress import StageCallback, StepCallback
 from training.recipe import Recipe, RecipeError, load_recipe
 
 app = typer.Typer(no_args_is_help=True)
-console = Console()
+MAIN_PROCESS = os.environ.get("RANK", "0") == "0"
+"""Of those that `accelerate launch` starts."""
+console = Console(quiet=not MAIN_PROCESS)
 SHOWN = ("loss", "reward", "accuracy", "completion_tokens", "steps")
 OUT_OF_MEMORY = (
     "the GPU's memory is used up: lower grpo.micro_batch or rollout.gpu_memory, or --set"
@@ -43,7 +47,12 @@ def train(
         int | None, typer.Option(help="Seed of weights, data and sampling; the recipe's by default.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier run into OUTPUT stopped.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew, over what an earlier run into OUTPUT made.")
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only print what the run needs in memory and time.")] = False,
+    devices: Annotated[int | None, typer.Option(min=1, help="With --plan: how many GPUs or CPU cores.")] = None,
+    hardware: Annotated[HardwareName | None, typer.Option(help="With --plan: what kind of them.")] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve the training metrics to Prometheus on this port.")
     ] = None,
@@ -57,18 +66,25 @@ def train(
     options = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     loaded = read_recipe(recipe, [*(overrides or ()), *options])
     if plan:
-        from training.plan import estimate
+        with clear_errors():
+            from training.methods import load_method
 
-        console.print(Markdown(estimate(loaded).as_markdown()))
+            load_method(loaded.method)
+            needs = estimate(loaded, devices=devices, hardware=HARDWARE[hardware] if hardware else None)
+        console.print(Markdown(needs.as_markdown()))
         return
+    if devices or hardware:
+        _fail("--devices and --hardware are for --plan; `accelerate launch` says how many processes train")
     with clear_errors():
         from training.pipeline import run_recipe
         from training.prometheus import exporters
 
         with progress() as on_stage:
-            report = run_recipe(loaded, output, on_stage, resume=resume, callbacks=exporters(metrics_port))
+            report = run_recipe(
+                loaded, output, on_stage, resume=resume, overwrite=overwrite, callbacks=exporters(metrics_port)
+            )
     _show(report)
-    if loaded.data.name not in GENERATED:
+    if MAIN_PROCESS and loaded.data.name not in GENERATED:
         typer.echo(f"its savings are not measured yet: {_calibrating(recipe, loaded, output)}")
 
 

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from training.data import check_held_out, held_out
 from training.errors import TrainingError
+from training.methods import AtInference, Distillation, PolicyGradient, load_method
 from training.problems import Split
 from training.progress import StageCallback
 from training.recipe import Recipe
@@ -43,6 +45,12 @@ GRIDS: Mapping[str, tuple[dict[str, Any], ...]] = {
 
 What is not tried is the recipe's, for all methods: group size, threshold of trial answers, learning rate.
 """
+OWN_GRIDS: Mapping[type, tuple[dict[str, Any], ...]] = {
+    PolicyGradient: GRIDS["grpo"],
+    Distillation: GRIDS["deer-sft"],
+    AtInference: GRIDS["deer"],
+}
+"""What is tried for a method of one's own, by its kind: learning rates, or thresholds where nothing is trained."""
 
 TUNING_SEED = 1000
 ACCURACY_SLACK = 0.01
@@ -104,7 +112,7 @@ def compare_methods(
         recipe: of the task; its base is trained unless ``base`` names one.
         output: folder for checkpoints, results, and the tables and plots in ``report``.
         on_stage: told of progress.
-        methods: names out of :data:`GRIDS`.
+        methods: names out of :data:`GRIDS`, or of other methods as a recipe names them.
         seeds: final runs of each method, measured on the test split.
         trials: settings tried for each method on half as many questions of the calibration split, with another seed.
         token_budget: sampled tokens of a final training run, those of trial answers included.
@@ -117,12 +125,14 @@ def compare_methods(
         The report's folder.
 
     Raises:
+        MethodError: no such method.
         DataError: the recipe's data have no held-out questions.
         TrainingError: ``output`` holds results of another recipe, base, budget or number of questions.
     """
     from training.comparison_report import write_comparison
     from training.pipeline import prepare_base
 
+    grids = {method: grid(method) for method in methods}
     check_held_out(recipe.data)
     start = prepare_base(recipe, output / BASE, on_stage) if base is None else base
     recipe = recipe.overridden({"grpo.token_budget": token_budget, "grpo.steps": MOST_STEPS, "grpo.save_every": 0})
@@ -140,7 +150,7 @@ def compare_methods(
     tuning = [
         Run(method, TUNING_SEED, settings, "calibration", fewer, output / "tuning" / method / str(index))
         for method in methods
-        for index, settings in enumerate(GRIDS[method][:trials])
+        for index, settings in enumerate(grids[method][:trials])
     ]
     tuned = run_all(shorter, start, tuning, workers, on_stage("tuning"))
     best = {method: choose([result for result in tuned if result.method == method]) for method in methods}
@@ -154,6 +164,15 @@ def compare_methods(
     report = output / "report"
     write_comparison(report, tuned, results, token_budget=token_budget, trial_budget=trial_budget)
     return report
+
+
+def grid(method: str) -> tuple[dict[str, Any], ...]:
+    """What is tried for a method.
+
+    Raises:
+        MethodError: no such method.
+    """
+    return GRIDS[method] if method in GRIDS else OWN_GRIDS[type(load_method(method))]
 
 
 def _check_settings(path: Path, settings: Mapping[str, str]) -> None:
@@ -222,7 +241,6 @@ def carry_out(recipe: Recipe, base: Path, run: Run) -> Result:
     if path.exists() and (found := Result(**json.loads(path.read_text()))).settings == run.settings:
         return found
     from training.evaluation import chain_checks, measure
-    from training.methods import AtInference, load_method
     from training.pipeline import post_train
     from training.rollout import RolloutPolicy, plain_rollouts
     from training.sampler import Sampling
@@ -250,8 +268,8 @@ def carry_out(recipe: Recipe, base: Path, run: Run) -> Result:
         seed=run.seed,
         settings=run.settings,
         accuracy=float(measured.correct.mean()),
-        tokens=float(measured.tokens.mean()),
-        probe_tokens=sum(outcome.probe_tokens for outcome in measured.outcomes) / len(measured.outcomes),
+        tokens=fmean(outcome.tokens for outcome in measured.outcomes),
+        probe_tokens=fmean(outcome.probe_tokens for outcome in measured.outcomes),
         steps=float(measured.steps.mean()),
         redundant_checks=checks.after_right,
         useful_checks=checks.after_wrong,

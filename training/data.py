@@ -1,5 +1,6 @@
 """Questions with reference answers: generated ones, public data sets by name, and one's own files."""
 
+import json
 import logging
 import random
 from collections.abc import Callable, Iterator
@@ -79,8 +80,8 @@ def questions(settings: DataSettings, seed: int) -> Iterator[Question]:
     """The questions of a recipe, each with its suffix; a finite set is shuffled by ``seed`` and repeated.
 
     Raises:
-        DataError: no such data set or file, a missing column, or a row of a file without a question or an answer; of
-            a public set such rows are left out.
+        DataError: no such data set or file, one that cannot be read, a missing column, or a row of a file without a
+            question or an answer; of a public set such rows are left out.
     """
     for row in _source(settings, seed):
         yield Question(row.question + settings.suffix, row.answer)
@@ -112,10 +113,61 @@ def file_questions(settings: DataSettings, path: str) -> list[Question]:
     """All questions of a file in their order, with the columns and the suffix of a recipe's data.
 
     Raises:
-        DataError: no such file, a missing column, or a row without a question or an answer.
+        DataError: no such file, a broken one, a missing column, or a row without a question or an answer.
     """
     rows = _checked(_file_rows(settings.model_copy(update={"name": path})), path)
     return [Question(row.question + settings.suffix, row.answer) for row in rows]
+
+
+def load_from_hub(path: str, config: str | None, split: str, instead: str) -> Any:
+    """A split of one of the hub's data sets.
+
+    Raises:
+        DataError: it cannot be reached or may not be read; ``instead`` says what else can be given.
+    """
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(path, config, split=split)
+    except Exception as error:  # the library's own, the hub's and its transport's are of no common kind
+        raise DataError(
+            f"{path} cannot be loaded from the hub ({_reason(error)}): see that the hub can be reached, `hf auth login`"
+            f" where the data set is gated, or give {instead}"
+        ) from error
+
+
+def load_file(path: Path) -> Any:
+    """All rows of a JSON, Parquet or CSV file.
+
+    Raises:
+        DataError: it is broken; of a JSONL file the line is named.
+    """
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(SUFFIXES.get(path.suffix, "csv"), data_files=str(path), split="train")
+    except StopIteration as error:
+        raise DataError(f"{path} holds no rows") from error
+    except Exception as error:  # the library's own and those of Arrow and pandas are of no common kind
+        reason = (_broken_line(path) if path.suffix == ".jsonl" else None) or _reason(error)
+        raise DataError(f"{path} cannot be read: {reason}; mend the file") from error
+
+
+def _broken_line(path: Path) -> str | None:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                whole = not line.strip() or isinstance(json.loads(line), dict)
+            except ValueError:
+                whole = False
+            if not whole:
+                return f"line {number} is no JSON object"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what went wrong, beneath what a library says of all that does."""
+    return next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
 
 
 def check_held_out(settings: DataSettings) -> None:
@@ -158,10 +210,9 @@ def _source(settings: DataSettings, seed: int) -> Iterator[Question]:
 
 
 def _hub_rows(name: str) -> list[Question]:
-    from datasets import load_dataset
-
     source = HUB[name]
-    rows = load_dataset(source.path, source.config, split=source.split).select_columns(list(source.columns))
+    rows = load_from_hub(source.path, source.config, source.split, "a file of your own as data.name")
+    rows = rows.select_columns(list(source.columns))
     complete = [row for row in map(source.read, rows) if _lacks(row) is None]
     if not complete:
         raise DataError(f"{name}: no row has a question and an answer")
@@ -172,12 +223,10 @@ def _hub_rows(name: str) -> list[Question]:
 
 
 def _file_rows(settings: DataSettings) -> list[Question]:
-    from datasets import load_dataset
-
     path = Path(settings.name)
     if not path.exists():
         raise DataError(f"no file {path}; give data.name an existing .jsonl or .parquet file")
-    rows = load_dataset(SUFFIXES[path.suffix], data_files=str(path), split="train")
+    rows = load_file(path)
     for key, column in (("data.question", settings.question), ("data.answer", settings.answer)):
         if column not in rows.column_names:
             raise DataError(f"{path} has no column {column!r}; set {key} to one of {', '.join(rows.column_names)}")

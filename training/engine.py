@@ -7,6 +7,7 @@ works because the engine is built with plain linear layers instead.
 
 import gc
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import count
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import distributed
 
 from training.nucleus import keep_nucleus
@@ -33,6 +35,9 @@ class Engine:
         max_sequences: sequences decoded at once.
         seed: of the sampler.
         gpu_memory: share of a GPU's memory for weights and cache.
+
+    Raises:
+        EngineError: vLLM does not start, for want of memory, for instance.
     """
 
     def __init__(
@@ -52,23 +57,26 @@ class Engine:
 
         on_gpu = torch.cuda.is_available()
         self._among_others = distributed.is_initialized() and distributed.get_world_size() > 1
-        arguments = EngineArgs(
-            model=str(folder),
-            dtype=dtype,
-            distributed_executor_backend="external_launcher" if self._among_others else None,
-            max_model_len=max_model_len,
-            max_num_seqs=max_sequences,
-            max_num_batched_tokens=max(max_model_len, 8192),
-            seed=seed,
-            gpu_memory_utilization=gpu_memory,
-            enforce_eager=not on_gpu,  # on a CPU, vLLM's compilation needs a C++ compiler and minutes
-            enable_prefix_caching=True,
-            block_size=None if on_gpu else 32,  # the CPU's default of 128 caches next to nothing of short paths
-            disable_log_stats=True,
-            trust_remote_code=False,
-        )
-        with _plain_linear_layers():
-            self._engine = LLMEngine.from_engine_args(arguments)
+        try:
+            arguments = EngineArgs(
+                model=str(folder),
+                dtype=dtype,
+                distributed_executor_backend="external_launcher" if self._among_others else None,
+                max_model_len=max_model_len,
+                max_num_seqs=max_sequences,
+                max_num_batched_tokens=max(max_model_len, 8192),
+                seed=seed,
+                gpu_memory_utilization=gpu_memory,
+                enforce_eager=not on_gpu,  # on a CPU, vLLM's compilation needs a C++ compiler and minutes
+                enable_prefix_caching=True,
+                block_size=None if on_gpu else 32,  # the CPU's default of 128 caches next to nothing of short paths
+                disable_log_stats=True,
+                trust_remote_code=False,
+            )
+            with _plain_linear_layers():
+                self._engine = LLMEngine.from_engine_args(arguments)
+        except ValueError as error:
+            raise EngineError(_refusal(error, max_model_len)) from error
         if not on_gpu:
             self._engine.collective_rpc(_sort_less)
         self._ids = count()
@@ -151,6 +159,20 @@ class Engine:
         except Exception as error:
             raise EngineError(f"the rollout engine failed ({error}); go on with --resume") from error
         return (output for output in outputs if output.finished)
+
+
+def _refusal(error: ValueError, longest: int) -> str:
+    """What vLLM says when it does not start, in one line and in the recipe's words."""
+    said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).partition("\n")[0]
+    if not re.search("KV cache is needed|No available memory", said):
+        return f"the rollout engine does not start: {said}"
+    more = "raise rollout.gpu_memory" if torch.cuda.is_available() else "set VLLM_CPU_KVCACHE_SPACE to more GiB"
+    fits = re.search(r"maximum model length is (\d+)", said)
+    most = f" ({int(fits[1]):,} tokens fit, prompt and completion)" if fits else ""
+    return (
+        f"the rollout engine has too little memory for the cache of {longest:,} tokens: {more}, or lower"
+        f" rollout.max_completion_tokens{most}"
+    )
 
 
 def _completion(output: Any) -> Completion:

@@ -1,7 +1,7 @@
 """Plain decoding of checkpoints on the same questions, and what it shows. No probe, no forced exit."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +68,8 @@ class Measured:
 
     @property
     def tokens(self) -> np.ndarray:
-        """Completion tokens; shape ``(questions,)``."""
-        return np.array([float(outcome.tokens) for outcome in self.outcomes])
+        """Tokens that were decoded, those of trial answers included; shape ``(questions,)``."""
+        return np.array([float(outcome.tokens + outcome.probe_tokens) for outcome in self.outcomes])
 
     @property
     def steps(self) -> np.ndarray:
@@ -102,15 +102,19 @@ def measure(
     rollouts: RolloutPolicy = plain_rollouts,
     *,
     seed: int = 0,
+    on_answer: Callable[[], None] = lambda: None,
 ) -> list[Measured]:
-    """Answer every question once with each way of sampling; ``rollouts`` other than plain ones only where asked for."""
+    """Answer every question once with each way of sampling; ``rollouts`` other than plain ones only where asked for.
+
+    ``on_answer`` is called with each answer that comes.
+    """
     tokenizer = AutoTokenizer.from_pretrained(model)
     engine = open_engine(recipe, model)
     try:
         prompts = [chat_tokens(tokenizer, problem.question + recipe.data.suffix) for problem in questions]
         measured = []
         for sampling in samplings:
-            context = RolloutContext(engine, tokenizer, exit_policy(recipe), sampling)
+            context = RolloutContext(engine, tokenizer, exit_policy(recipe), sampling, on_rollout=on_answer)
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 outcomes = zip(questions, rollouts(context, prompts), strict=True)

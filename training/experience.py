@@ -26,6 +26,7 @@ class Experience:
     """Samples by a method's rollouts and scores by its rewards; the trainer's framework is unknown to it.
 
     Attributes:
+        questions: of the latest rollouts, one for each.
         rollouts: the latest ones.
     """
 
@@ -42,6 +43,7 @@ class Experience:
         self._processes = processes
         self._guard_sequences: list[list[int]] = []
         self._timings: dict[str, float] = {}
+        self.questions: list[str] = []
         self.rollouts: list[Rollout] = []
 
     def sample(self, questions: Sequence[str], model: nn.Module, *, step: int, rank: int) -> dict[str, Any]:
@@ -71,6 +73,7 @@ class Experience:
             torch.manual_seed(step_rng(self._recipe.seed, step, rank).getrandbits(62))
             self.rollouts = self._method.rollouts(context, prompts)
         ended = time.perf_counter()
+        self.questions = list(questions)
         self._timings = {
             "sync_difference": difference,
             "sync_seconds": synchronised - started,
@@ -111,8 +114,13 @@ class Experience:
                 tokens=len(rollout.completion_ids),
                 limit=self._recipe.rollout.max_completion_tokens,
                 group=group,
+                text=body,
+                question=question,
+                answer=gold,
             )
-            for graded, rollout, group in zip(grades, self.rollouts, groups, strict=True)
+            for graded, rollout, group, body, question, gold in zip(
+                grades, self.rollouts, groups, text, self.questions, answers, strict=True
+            )
         ]
         values = self._method.rewards(batch, self._recipe.reward)
         cost = float(self._processes * sum(rollout.cost for rollout in self.rollouts))
@@ -147,9 +155,11 @@ def exit_policy(recipe: Recipe) -> ExitPolicyConfig:
     return ExitPolicyConfig(
         markers=recipe.markers,
         think=recipe.model.think,
+        answer_prompt=settings.answer_prompt,
         threshold=settings.threshold,
         max_probes=settings.max_probes,
         probe_tokens=settings.probe_tokens,
+        mean=settings.confidence_mean,
         thinking_tokens=int(settings.think_ratio * settings.max_completion_tokens),
         total_tokens=settings.max_completion_tokens,
         exit_margin=settings.exit_margin,

@@ -26,20 +26,21 @@ from training.packing import pack, take_rows
 from training.progress import StepCallback
 from training.pruning import draw_survivors
 from training.recipe import PruningSettings, Recipe
-from training.resume import MarkComplete, prepare, step_of
+from training.resume import CHECKPOINTS, MarkComplete, prepare, step_of
 from training.rollout import plain_rollouts
 from training.sampler import Request, Sampler, Sampling, generate
 from training.saving import clear_disk_errors
 from training.sharding import shard_layers
 from training.step_log import LOG_NAME, StepLog
 from training.sync import whole_weights
+from training.trackers import tensorboard_in
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # of rollout_func: the pinned minor is tested here
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "TRL currently supports vLLM")  # its own vLLM modes are not used
     from trl import GRPOConfig, GRPOTrainer
 
-CHECKPOINTS = "resume"
+TENSORBOARD = "tensorboard"
 
 
 class Trainer(GRPOTrainer):  # type: ignore[misc]
@@ -83,6 +84,18 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
             (by_steps,) = set(scheduler.lr_lambdas)
             scheduler.lr_lambdas = [lambda step: min(by_steps(step), self.budget_left())] * len(scheduler.lr_lambdas)
         return scheduler
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Both as the checkpoint has them, but for a learning rate that is now another."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        change = self.args.learning_rate / (scheduler.base_lrs[0] or 1)
+        if checkpoint is None or change == 1:
+            return
+        scheduler.base_lrs = [self.args.learning_rate] * len(scheduler.base_lrs)
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] = self.args.learning_rate
+            group["lr"] *= change
 
     def _reward(
         self, prompts: object, *, text: list[str], answer: list[str], group: list[int], **fields: Any
@@ -189,7 +202,7 @@ def train_policy(
         base: checkpoint to start from (folder or hub name).
         output: folder for weights, tokenizer, card and ``training_log.jsonl`` (one line a step).
         on_step: called after every step with its number, the number of steps and its metrics.
-        resume: go on from the last whole checkpoint of this run.
+        resume: go on from the last whole checkpoint of this run, with the recipe's learning rate.
         callbacks: more of the trainer's.
         engine: samples the rollouts, and stays open; one of the run's own by default.
 
@@ -203,31 +216,34 @@ def train_policy(
     output.mkdir(parents=True, exist_ok=True)
     checkpoints = output / CHECKPOINTS
     with state.main_process_first():
-        started_from = prepare(checkpoints, recipe.digest, resume=resume or not state.is_main_process)
+        started_from = prepare(checkpoints, recipe.resumable_digest, resume=resume or not state.is_main_process)
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=trained_dtype(recipe))
     sampler = engine or open_engine(recipe, base, seed=recipe.seed)
-    data = _questions(recipe, tokenizer)
+    done = step_of(started_from) // settings.updates if started_from else 0
     log = StepLog(
         output / LOG_NAME,
         settings.steps,
         settings.updates,
         on_step,
         token_budget=settings.token_budget,
-        resumed_step=step_of(started_from) // settings.updates if started_from else 0,
+        resumed_step=done,
     )
+    steps = settings.steps if log.budget_left() else done  # one that used up its tokens was about to be saved
+    data = _questions(recipe, tokenizer, steps)
     try:
-        trainer = Trainer(
-            Experience(recipe, method, sampler, tokenizer, processes=state.num_processes),
-            recipe.pruning,
-            log.budget_left,
-            model=model,
-            args=_arguments(recipe, method, checkpoints, state.num_processes),
-            train_dataset=data,
-            processing_class=tokenizer,
-            peft_config=_lora(recipe),
-            callbacks=[log, MarkComplete(), *callbacks],
-        )
+        with tensorboard_in(output / TENSORBOARD):
+            trainer = Trainer(
+                Experience(recipe, method, sampler, tokenizer, processes=state.num_processes),
+                recipe.pruning,
+                log.budget_left,
+                model=model,
+                args=_arguments(recipe, method, checkpoints, processes=state.num_processes, steps=steps),
+                train_dataset=data,
+                processing_class=tokenizer,
+                peft_config=_lora(recipe),
+                callbacks=[log, MarkComplete(), *callbacks],
+            )
         trainer.remove_callback(PrinterCallback)
         with clear_disk_errors(output):
             trainer.train(resume_from_checkpoint=str(started_from) if started_from else None)
@@ -261,15 +277,23 @@ def train_stock(recipe: Recipe, base: Path, engine: Sampler, callbacks: Sequence
         return [float(gold in one[0]["content"]) for one, gold in zip(completions, answer, strict=True)]
 
     with TemporaryDirectory() as folder:
-        GRPOTrainer(
+        trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(base, dtype=trained_dtype(recipe)),
-            args=_arguments(recipe, PolicyGradient(plain_rollouts, lambda batch, _: []), Path(folder), 1),
-            train_dataset=_questions(recipe, tokenizer),
+            args=_arguments(
+                recipe,
+                PolicyGradient(plain_rollouts, lambda batch, _: []),
+                Path(folder),
+                processes=1,
+                steps=recipe.grpo.steps,
+            ),
+            train_dataset=_questions(recipe, tokenizer, recipe.grpo.steps),
             processing_class=tokenizer,
             rollout_func=sample,
             reward_funcs=reward,
             callbacks=list(callbacks),
-        ).train()
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
 
 
 def trained_dtype(recipe: Recipe) -> torch.dtype:
@@ -280,9 +304,9 @@ def trained_dtype(recipe: Recipe) -> torch.dtype:
     return torch.float32 if recipe.lora is None else getattr(torch, recipe.model.dtype)
 
 
-def _questions(recipe: Recipe, tokenizer: Any) -> Dataset:
-    """As many as the run asks, in TRL's form."""
-    wanted = recipe.grpo.steps * recipe.grpo.prompts
+def _questions(recipe: Recipe, tokenizer: Any, steps: int) -> Dataset:
+    """As many as so many steps ask, in TRL's form."""
+    wanted = steps * recipe.grpo.prompts
     rows = take_questions(recipe.data, recipe.seed + 1_000_000, wanted, fits_prompt(tokenizer, recipe))
     if len(rows) < wanted:
         raise TrainingError(f"{recipe.data.name} has {len(rows)} questions, grpo.steps x grpo.prompts needs more")
@@ -291,13 +315,13 @@ def _questions(recipe: Recipe, tokenizer: Any) -> Dataset:
     )
 
 
-def _arguments(recipe: Recipe, method: PolicyGradient, folder: Path, processes: int) -> GRPOConfig:
+def _arguments(recipe: Recipe, method: PolicyGradient, folder: Path, *, processes: int, steps: int) -> GRPOConfig:
     settings = recipe.grpo
     batch = settings.prompts * settings.group_size // processes
     return GRPOConfig(
         output_dir=str(folder),
         seed=recipe.seed,
-        max_steps=settings.steps * settings.updates,
+        max_steps=steps * settings.updates,
         num_generations=settings.group_size,
         per_device_train_batch_size=settings.micro_batch,
         gradient_accumulation_steps=batch // settings.updates // settings.micro_batch,
@@ -322,6 +346,7 @@ def _arguments(recipe: Recipe, method: PolicyGradient, folder: Path, processes: 
         logging_steps=settings.updates,
         logging_nan_inf_filter=False,
         report_to=list(settings.report_to) or "none",
+        run_name=f"{recipe.name}, {recipe.method}, seed {recipe.seed}",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=settings.gradient_checkpointing,

@@ -10,8 +10,10 @@ import torch
 def pack(lengths: Sequence[int], bins: int) -> list[list[int]]:
     """Spread rows over micro-batches, neighbours in length together, with the least padding.
 
-    No micro-batch has more cells (rows times its longest) than one of an even split could have, so memory stays
-    bounded. The split is the best one, by dynamic programming over the sorted rows.
+    No micro-batch has more cells (rows times its longest) than one of an even split could have. Where several processes
+    train, the trainer fills each up to as many rows as the process with the most, and it can have more: up to 1.8 times
+    as many in simulated draws of uneven lengths on 8 processes, 1.4 times where an even split has a row each. The
+    split is the best one, by dynamic programming over the sorted rows.
 
     Returns:
         Row indices of each of the ``bins`` micro-batches; some may be empty.

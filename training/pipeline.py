@@ -7,22 +7,26 @@ from typing import Any
 
 from accelerate import PartialState  # type: ignore[import-untyped]
 
+from training.answering import load_tokenizer
 from training.calibration import calibration, card_of, stamp
-from training.data import GENERATED, held_out
-from training.distill import train_distilled
+from training.data import GENERATED, held_out, take_questions
+from training.distill import HARVEST, train_distilled
+from training.engines import check_context
 from training.errors import TrainingError
 from training.evaluation import measure
 from training.folders import Folders
 from training.launch import check_launch
 from training.methods import AtInference, Distillation, PolicyGradient, load_method
 from training.problems import Split
-from training.progress import StageCallback, StepCallback
+from training.progress import StageCallback, StepCallback, counted
 from training.recipe import Recipe
 from training.report import Pair, write_report
+from training.resume import CHECKPOINTS, last_checkpoint
 from training.sampler import GREEDY, Sampling
-from training.saving import CONFIG
+from training.saving import CONFIG, clear_disk_errors
 from training.sft import STANDING, train_base
 from training.step_log import LOG_NAME
+from training.trackers import check_trackers
 from training.trials import trial_answers
 
 MAX_TRIAL_QUESTIONS = 400
@@ -34,12 +38,13 @@ def run_recipe(
     on_stage: StageCallback,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     callbacks: Sequence[Any] = (),
 ) -> Path:
     """Train the base where the recipe has none, post-train it, and measure the two.
 
     All lands in ``output``. With ``resume``, finished stages are kept and an unfinished post-training goes on from its
-    last checkpoint; without, what an earlier run finished counts no more.
+    last checkpoint; with ``overwrite``, what an earlier run made counts no more; with neither, it is an error.
 
     Returns:
         The report's folder; the tuned checkpoint's where the recipe's data is not the generated word problems, which
@@ -60,10 +65,16 @@ def run_recipe(
         raise TrainingError(
             f"model.path {recipe.model.path} is where this run writes its checkpoint: give another --output"
         )
-    if not resume:
-        for folder in checkpoints(recipe, folders):
-            for name in (CONFIG, STANDING):
-                (folder / name).unlink(missing_ok=True)
+    check_start(recipe)
+    made = [folder for folder in checkpoints(recipe, folders) if not resume and _holds_work(folder)]
+    if made and not overwrite:
+        raise TrainingError(
+            f"{output} holds what an earlier run made ({', '.join(folder.name for folder in made)}): go on with it by"
+            " --resume, begin anew with --overwrite, or give another --output"
+        )
+    for folder in made:
+        for name in (CONFIG, STANDING):
+            (folder / name).unlink(missing_ok=True)
     tuned = isinstance(method, AtInference) or _finished(recipe, folders.tuned)
     if recipe.model.path is None:
         prepare_base(recipe, folders.base, on_stage)
@@ -85,9 +96,8 @@ def prepare_base(recipe: Recipe, folder: Path, on_stage: StageCallback) -> Path:
     Raises:
         TrainingError: the finished one has other values.
     """
-    shared = recipe.overridden({"method": Recipe.model_fields["method"].default})
-    if not _finished(shared, folder):
-        train_base(shared, folder, on_step=on_stage("supervised training of the base"))
+    if not _finished(recipe, folder, base=True):
+        train_base(recipe, folder, on_step=on_stage("supervised training of the base"))
     return folder
 
 
@@ -112,7 +122,7 @@ def post_train(
 
             train_policy(recipe, method, base, output, on_step=on_step, resume=resume, callbacks=callbacks)
         case Distillation() as method:
-            train_distilled(recipe, method, base, output, on_step=on_step)
+            train_distilled(recipe, method, base, output, on_step=on_step, resume=resume)
         case AtInference():
             raise ValueError(f"{recipe.method} works at inference time; there is nothing to train")
 
@@ -133,28 +143,50 @@ def calibrate(recipe: Recipe, folders: Folders, on_stage: StageCallback, split: 
     questions = held_out(recipe.data, split, recipe.seed, settings.questions)
     sampled = Sampling(settings.temperature, settings.top_p)
     samplings = [sampled, GREEDY]
-    done = on_stage("evaluation")
-    base = measure(recipe, start, questions, samplings)
-    done(1, 3, {})
+    on_answer = counted(on_stage("evaluation"), 2 * len(samplings) * len(questions))
+    base = measure(recipe, start, questions, samplings, on_answer=on_answer)
     if isinstance(method, AtInference):
-        tuned = measure(recipe, start, questions, samplings, method.rollouts)
+        tuned = measure(recipe, start, questions, samplings, method.rollouts, on_answer=on_answer)
     else:
-        tuned = measure(recipe, folders.tuned, questions, samplings)
+        tuned = measure(recipe, folders.tuned, questions, samplings, on_answer=on_answer)
     tuned = [replace(one, name=name) for one in tuned]
-    done(2, 3, {})
+    done = on_stage("trial answers")
     few = replace(base[0], outcomes=base[0].outcomes[:MAX_TRIAL_QUESTIONS])
     trials = trial_answers(recipe, start, few)
-    done(3, 3, {})
+    done(len(trials), len(trials), {})
     labels = [f"T={sampled.temperature:g}, top-p {sampled.top_p:g}", "greedy"]
     pairs = [Pair(label, one, other) for label, one, other in zip(labels, base, tuned, strict=True)]
     report = folders.report(split)
-    write_report(report, pairs, trials, threshold=recipe.rollout.threshold, log=folders.tuned / LOG_NAME)
+    with clear_disk_errors(report):
+        write_report(report, pairs, trials, threshold=recipe.rollout.threshold, log=folders.tuned / LOG_NAME)
     if split == "calibration" and not isinstance(method, AtInference):
         stamp(folders.tuned, calibration(f"{recipe.data.name}/{split}", sampled, base[0], tuned[0]))
     return report
 
 
-def _finished(recipe: Recipe, folder: Path) -> bool:
+def check_start(recipe: Recipe) -> None:
+    """Refuse, before anything is trained, what would fail when the base is there or the engine has started.
+
+    Raises:
+        TrainingError: no such checkpoint or tracker, or completions that are too long for the model.
+        DataError: no such data.
+    """
+    if recipe.model.path is not None:
+        load_tokenizer(recipe.model.path)
+        check_context(recipe, recipe.model.path)
+    take_questions(recipe.data, recipe.seed, 1)
+    if recipe.grpo.report_to:
+        check_trackers(recipe.grpo.report_to)
+
+
+def _holds_work(folder: Path) -> bool:
+    """Whether a checkpoint is there, or something to go on from."""
+    files = (folder / CONFIG, folder / STANDING)
+    sampled = any(path.stat().st_size for path in (folder / CHECKPOINTS).glob(HARVEST.format("*")))
+    return sampled or any(file.exists() for file in files) or last_checkpoint(folder / CHECKPOINTS) is not None
+
+
+def _finished(recipe: Recipe, folder: Path, *, base: bool = False) -> bool:
     """Whether the folder holds this recipe's checkpoint.
 
     Raises:
@@ -162,7 +194,10 @@ def _finished(recipe: Recipe, folder: Path) -> bool:
     """
     if not (folder / CONFIG).exists():
         return False
-    if card_of(folder).recipe.digest != recipe.digest:
+    own = {recipe.digest}
+    if base:
+        own = {recipe.base_digest, recipe.overridden({"method": Recipe.model_fields["method"].default}).digest}
+    if card_of(folder).recipe.digest not in own:
         raise TrainingError(
             f"{folder} was made by other recipe values: give the same recipe, method and --set values, or another"
             " --output"

@@ -1,6 +1,10 @@
 """The metrics of a run as Prometheus gauges."""
 
+import socket
+
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from training.errors import TrainingError
 
 
 class PrometheusExporter(TrainerCallback):  # type: ignore[misc]
@@ -52,5 +56,17 @@ class PrometheusExporter(TrainerCallback):  # type: ignore[misc]
 
 
 def exporters(port: int | None) -> list[PrometheusExporter]:
-    """The callbacks that a ``--metrics-port`` asks for."""
-    return [] if port is None else [PrometheusExporter(port)]
+    """The callbacks that a ``--metrics-port`` asks for.
+
+    Raises:
+        TrainingError: another program listens there, which is better known before a base is trained.
+    """
+    if port is None:
+        return []
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("", port))
+        except (OSError, OverflowError) as error:
+            raise TrainingError(f"--metrics-port {port}: {error}; take another one") from error
+    return [PrometheusExporter(port)]

@@ -95,7 +95,10 @@ def bench_pruning(
     """
     method = load_method(recipe.method)
     if not isinstance(method, PolicyGradient):
-        raise TrainingError(f"{recipe.method} has no groups of completions that could be pruned: take another --method")
+        raise TrainingError(
+            f"{recipe.method} has no groups of completions that could be pruned: take a method that has, for example"
+            " --set method=step-grpo"
+        )
     short = recipe.overridden({"grpo.steps": steps, "grpo.token_budget": None, "grpo.save_every": 0})
     asked = held_out(recipe.data, "test", recipe.seed, questions)
     full, drawn = short.overridden({"pruning": None}), short.overridden({"pruning": recipe.pruning or {}})

@@ -9,12 +9,18 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from reasoning import ANSWER_PROMPT
+from reasoning.confidence import Mean
 from reasoning.segmenter import DEFAULT_TAGS
 from training.rewards import Baseline
 
 FOLDER = Path(__file__).parent / "recipes"
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+Temperature = Annotated[float, Field(ge=0)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+Marker = Annotated[str, Field(pattern=r"\S")]
 NOT_LEARNED = {
     "model.parameters": None,
     "model.key_value_size": None,
@@ -29,6 +35,8 @@ NOT_LEARNED = {
 """Values that the digest has for what changes nothing of what is learned, beyond rounding; cards depend on them."""
 PLANNED = {"model.hidden_size": 128, "model.layers": 5}
 """Likewise where ``model.path`` names a checkpoint, whose own sizes count."""
+AFTER_THE_BASE = {"method", "lora", "distill", "rollout", "reward", "pruning", "grpo"}
+"""Parts that say nothing of the base that a recipe trains."""
 
 
 class RecipeError(ValueError):
@@ -90,8 +98,8 @@ class SftSettings(Settings):
     batch_tokens: Positive = 6144
     drill: Probability = 0.5
     cut_share: Probability = 0.3
-    muon_lr: float = 0.02
-    adamw_lr: float = 3e-3
+    muon_lr: Rate = 0.02
+    adamw_lr: Rate = 3e-3
 
 
 class DistillSettings(Settings):
@@ -99,7 +107,7 @@ class DistillSettings(Settings):
 
     epochs: Positive = 2
     batch_size: Positive = 32
-    learning_rate: float = 1e-4
+    learning_rate: Rate = 1e-4
 
 
 class RolloutSettings(Settings):
@@ -107,7 +115,8 @@ class RolloutSettings(Settings):
 
     ``sync_tolerance``: largest mean difference (nats) between the log-probabilities that engine and trainer give the
     same tokens; bfloat16 needs more than float32. ``gpu_memory``: the engine's share of a GPU that it has to itself or
-    shares with the trainer.
+    shares with the trainer. ``answer_prompt`` asks for a trial answer inside the block, and the ``confidence_mean`` of
+    its probabilities is its confidence. Both came later than the first digests, which have them where they are others.
     """
 
     engine: Literal["vllm", "transformers"] = "vllm"
@@ -116,10 +125,12 @@ class RolloutSettings(Settings):
     think_ratio: Probability = 0.9
     threshold: Probability = 0.95
     probe_tokens: Positive = 20
+    answer_prompt: Annotated[str, Field(min_length=1, exclude_if=lambda text: text == ANSWER_PROMPT)] = ANSWER_PROMPT
+    confidence_mean: Annotated[Mean, Field(exclude_if=lambda mean: mean == "geometric")] = "geometric"
     max_probes: Positive = 10
     exit_margin: Annotated[int, Field(ge=0)] = 50
-    temperature: float = 1.0
-    top_p: float = 1.0
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
     mask_forced: bool = False
     sync_tolerance: Annotated[float, Field(gt=0)] = 1e-3
     gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.4
@@ -161,13 +172,13 @@ class GrpoSettings(Settings):
     group_size: Annotated[int, Field(gt=1)] = 5
     updates: Positive = 4
     micro_batch: Positive
-    learning_rate: float = 1e-6
+    learning_rate: Annotated[float, Field(ge=0)] = 1e-6
     schedule: Literal["constant", "linear"] = "constant"
-    weight_decay: float = 0.01
-    kl: float = 0.01
-    clip_low: float = 0.2
-    clip_high: float = 0.3
-    dual_clip: float | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    kl: Annotated[float, Field(ge=0)] = 0.01
+    clip_low: Probability = 0.2
+    clip_high: Rate = 0.3
+    dual_clip: Annotated[float, Field(gt=1)] | None = None
     gradient_checkpointing: bool = False
     token_budget: Positive | None = None
     save_every: Annotated[int, Field(ge=0)] = 0
@@ -178,8 +189,8 @@ class EvaluationSettings(Settings):
     """How the checkpoint's calibration is measured; the sampling is what its card says."""
 
     questions: Positive = 1000
-    temperature: float = 1.0
-    top_p: float = 1.0
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
 
 
 class Recipe(Settings):
@@ -188,7 +199,7 @@ class Recipe(Settings):
     name: str
     method: str = "step-grpo"
     seed: int = 0
-    markers: tuple[str, ...] = ("Wait", "Alternatively")
+    markers: Annotated[tuple[Marker, ...], Field(min_length=1)] = ("Wait", "Alternatively")
     model: ModelSettings
     data: DataSettings = DataSettings()
     lora: LoraSettings | None = None
@@ -216,9 +227,25 @@ class Recipe(Settings):
     @property
     def digest(self) -> str:
         """``sha256:`` and the hash of the values that decide what is learned, defaults included."""
+        return _hash(self._learned())
+
+    @property
+    def base_digest(self) -> str:
+        """That of the values that decide what the base is."""
+        return _hash({name: part for name, part in self._learned().items() if name not in AFTER_THE_BASE})
+
+    @property
+    def resumable_digest(self) -> str:
+        """That of the values that a run keeps when it is resumed: all but the learning rate."""
+        return self.overridden({"grpo.learning_rate": 1e-6}).digest
+
+    def _learned(self) -> dict[str, Any]:
         fixed = NOT_LEARNED if self.model.path is None else NOT_LEARNED | PLANNED
-        values = json.dumps(self.overridden(fixed).model_dump(mode="json"), sort_keys=True)
-        return "sha256:" + hashlib.sha256(values.encode()).hexdigest()
+        return self.overridden(fixed).model_dump(mode="json")
+
+
+def _hash(values: Mapping[str, Any]) -> str:
+    return "sha256:" + hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _set(values: dict[str, Any], key: str, value: object) -> None:
@@ -249,6 +276,10 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{name} is not valid YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(
+            f"{name} is no recipe: it has no keys; `stepgrpo train` bundles {', '.join(bundled_recipes())}"
+        )
     for override in overrides:
         _override(values, override)
     try:
@@ -267,4 +298,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator:
         raise RecipeError(f"--set {override}: write key=value, for example --set grpo.steps=10")
-    _set(values, key, yaml.safe_load(value))
+    try:
+        _set(values, key, yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: {value} is not valid YAML; quote it: {key}='\"{value}\"'") from error

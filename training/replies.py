@@ -10,6 +10,9 @@ from training.answering import Reply, ReplyCallback
 from training.recipe import Recipe
 from training.saving import clear_disk_errors, write_whole
 
+DECISIVE = ("*.safetensors", "*.jinja", "*config.json", "tokenizer.json")
+"""Weights, chat template, settings and tokenizer of a checkpoint."""
+
 
 def recalled(
     folder: Path,
@@ -24,15 +27,15 @@ def recalled(
 
     Args:
         folder: each reply is written to it when it comes.
-        recipe: says how replies are sampled.
+        recipe: says how replies are sampled; its other values may change meanwhile.
         model: as ``ask`` calls it.
         questions: of a benchmark.
         samples: replies a question.
         ask: brings what is missing, by place: the first question's samples, then the next one's.
         on_reply: called for every reply that is there.
     """
-    weights = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _weights(model)]
-    asked = json.dumps([recipe.digest, model, weights, list(questions), samples])
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _files(model)]
+    asked = json.dumps([_sampling(recipe), model, files, list(questions), samples])
     path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()}.jsonl"
     replies = _read(path)
     for _ in replies:
@@ -67,6 +70,13 @@ def _read(path: Path) -> dict[int, Reply]:
     return {place: Reply(**fields) for place, fields in map(json.loads, lines)}
 
 
-def _weights(model: str) -> list[Path]:
-    """Files of a folder that another training would have written anew; none of a hub name or a server."""
-    return sorted(Path(model).glob("*.safetensors"))
+def _sampling(recipe: Recipe) -> list[object]:
+    """The values of a recipe that a reply depends on."""
+    drawn, rollout = recipe.evaluation, recipe.rollout
+    how = [drawn.temperature, drawn.top_p, rollout.max_completion_tokens, recipe.seed]
+    return [*how, rollout.engine, recipe.model.dtype, recipe.model.think]
+
+
+def _files(model: str) -> list[Path]:
+    """Files of a folder that its replies depend on; none of a hub name or a server."""
+    return sorted(path for pattern in DECISIVE for path in Path(model).glob(pattern))

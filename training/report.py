@@ -117,6 +117,7 @@ def _summary(measured: Measured) -> dict[str, object]:
 
 def _as_markdown(pairs: Sequence[Pair], table: TrialTable, threshold: float) -> str:
     each = [(pair.label, measured) for pair in pairs for measured in (pair.base, pair.tuned)]
+    with_trials = any(outcome.probe_tokens for _, measured in each for outcome in measured.outcomes)
     parts = [
         "# Evaluation",
         _table(
@@ -127,6 +128,7 @@ def _as_markdown(pairs: Sequence[Pair], table: TrialTable, threshold: float) -> 
                 for label, m in each
             ],
         ),
+        *["Tokens include those of trial answers that are decoded at inference."] * with_trials,
         "Tuned against base, with 95 % intervals of a paired bootstrap over questions:",
         _table(
             "| sampling | tokens saved | accuracy difference (points) | compression rate | efficiency score |",

@@ -8,7 +8,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from training.errors import TrainingError
 
-MARK = "complete"
+CHECKPOINTS, MARK = "resume", "complete"
+"""Folder of a run's checkpoints, in that of what it makes, and what a whole one holds."""
 
 
 class MarkComplete(TrainerCallback):  # type: ignore[misc]
@@ -34,6 +35,11 @@ def step_of(checkpoint: Path) -> int:
 
 def prepare(folder: Path, digest: str, *, resume: bool) -> Path | None:
     """Get the folder of a run's checkpoints ready; returns the one to go on from.
+
+    Args:
+        folder: of the checkpoints.
+        digest: of the values that a run keeps when it is resumed.
+        resume: keep what is there.
 
     Raises:
         TrainingError: the checkpoints in it come from a recipe with other values.

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from reasoning import Action, Answer, ExitPolicy, ExitPolicyConfig, Finish, Probe, Probed, Sampled, Think
 from training.paths import cut_at, joined, plain_text
-from training.sampler import GREEDY, Completion, Request, Sampler, Sampling, generate
+from training.sampler import GREEDY, Completion, Request, Sampler, Sampling, finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class RolloutContext:
         sampling: how thoughts and answers are drawn; trial answers are always greedy.
         group_size: completions of one prompt; they stand side by side.
         rng: for what a rollout policy draws itself.
+        on_rollout: called when a completion has come to its end.
     """
 
     engine: Sampler
@@ -65,6 +66,7 @@ class RolloutContext:
     sampling: Sampling = field(default_factory=Sampling)
     group_size: int = 1
     rng: random.Random = field(default_factory=lambda: random.Random(0))
+    on_rollout: Callable[[], None] = lambda: None
 
 
 RolloutPolicy = Callable[[RolloutContext, Sequence[list[int]]], list[Rollout]]
@@ -73,8 +75,13 @@ RolloutPolicy = Callable[[RolloutContext, Sequence[list[int]]], list[Rollout]]
 
 def plain_rollouts(context: RolloutContext, prompts: Sequence[list[int]]) -> list[Rollout]:
     """Ordinary sampling: one request per prompt, nothing forced."""
-    requests = [Request(prompt, context.config.total_tokens, context.sampling) for prompt in prompts]
-    return [plain(context.tokenizer, completion) for completion in generate(context.engine, requests)]
+    requests = (Request(prompt, context.config.total_tokens, context.sampling) for prompt in prompts)
+    order = [context.engine.submit(request) for request in requests]
+    done = {}
+    for request_id, completion in finished(context.engine):
+        done[request_id] = plain(context.tokenizer, completion)
+        context.on_rollout()
+    return [done[request_id] for request_id in order]
 
 
 def plain(tokenizer: PreTrainedTokenizerBase, completion: Completion) -> Rollout:
@@ -90,7 +97,9 @@ def truncated_rollouts(context: RolloutContext, prompts: Sequence[list[int]]) ->
 
     def advance(sample: _Sample, action: Action) -> None:
         request = sample.apply(action, context.sampling)
-        if request is not None:
+        if request is None:
+            context.on_rollout()
+        else:
             running[context.engine.submit(request)] = sample
 
     for sample in samples:

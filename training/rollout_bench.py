@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -14,10 +14,12 @@ from training.data import take_questions
 from training.engines import open_engine
 from training.experience import exit_policy, fits_prompt
 from training.lockstep import LockStep
+from training.progress import StepCallback
 from training.recipe import Recipe
 from training.rollout import Rollout, RolloutContext, plain, plain_rollouts, truncated_rollouts
 from training.sampler import Completion, Sampler, Sampling
 
+Found = TypeVar("Found")
 LONG_TAIL = 1.3
 """Temperature at which some completions ramble to their limit."""
 
@@ -71,9 +73,9 @@ class Counted:
 
 
 def time_rollouts(
-    recipe: Recipe, base: Path, engine: Sampler, *, samples: int, rounds: int
+    recipe: Recipe, base: Path, engine: Sampler, on_step: StepCallback, *, samples: int, rounds: int
 ) -> dict[str, tuple[Timing, ...]]:
-    """Time every way on the same prompts and seeds, in turn, ``rounds`` times."""
+    """Time every way on the same prompts and seeds, in turn, ``rounds`` times; ``on_step`` is told of each."""
     tokenizer = AutoTokenizer.from_pretrained(base)
     asked = take_questions(recipe.data, recipe.seed, samples, fits_prompt(tokenizer, recipe))
     prompts = [chat_tokens(tokenizer, row.question) for row in asked]
@@ -94,12 +96,24 @@ def time_rollouts(
         GENERATE: lambda: _generated(model, context, prompts),
     }
     truncated_rollouts(context, prompts)  # warm-up: no way pays alone for the first prompts, kernels and compiled parts
-    found: dict[str, list[Timing]] = {name: [] for name in ways}
+
+    def timed(name: str, turn: int) -> Timing:
+        torch.manual_seed(recipe.seed + turn)
+        return _timed(ways[name], counted)
+
+    return take_turns(list(ways), rounds, timed, on_step)
+
+
+def take_turns(
+    names: Sequence[str], rounds: int, take: Callable[[str, int], Found], on_step: StepCallback
+) -> dict[str, tuple[Found, ...]]:
+    """What ``take`` finds of each name, round by round."""
+    found: dict[str, list[Found]] = {name: [] for name in names}
     for turn in range(rounds):
-        for name, way in ways.items():
-            torch.manual_seed(recipe.seed + turn)
-            found[name].append(_timed(way, counted))
-    return {name: tuple(timings) for name, timings in found.items()}
+        for place, name in enumerate(names):
+            found[name].append(take(name, turn))
+            on_step(turn * len(names) + place + 1, rounds * len(names), {})
+    return {name: tuple(each) for name, each in found.items()}
 
 
 def _timed(way: Callable[[], list[Rollout]], counted: Counted) -> Timing:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from reasoning import ANSWER_PROMPT
 from reasoning.segmenter import DEFAULT_TAGS
 from training.chat import chat_text
-from training.checkpoint import save_checkpoint
+from training.checkpoint import SUPERVISED, save_checkpoint
 from training.data import GENERATED
 from training.devices import local_device, multiplies_bfloat16
 from training.model import build_model
@@ -48,7 +48,7 @@ class Example:
 def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
     """Train the base model from scratch and write it, with its tokenizer and card, to ``output``.
 
-    A training of the same recipe that was killed is taken up, and ends with the same weights.
+    A training of the same base that was killed is taken up, and ends with the same weights.
 
     Args:
         recipe: its ``model`` and ``sft`` sections; its seed is that of the weights, the data and its order.
@@ -72,7 +72,7 @@ def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
     parts: dict[str, Stateful] = {"model": model}
     parts |= {f"optimizer {number}": each for number, each in enumerate(optimizers)}
     parts |= {f"schedule {number}": each for number, each in enumerate(schedules)}
-    standing = Standing(output / STANDING, recipe.digest, parts)
+    standing = Standing(output / STANDING, recipe.base_digest, parts)
     begun = standing.restore()
     pad = tokenizer.pad_token_id
     batches = _batches(tokenizer, settings, seed, GENERATED.get(recipe.data.name, SHORT))
@@ -94,7 +94,7 @@ def train_base(recipe: Recipe, output: Path, *, on_step: StepCallback) -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-    save_checkpoint(output, write, recipe, "sft")
+    save_checkpoint(output, write, recipe, SUPERVISED)
     standing.clear()
 
 

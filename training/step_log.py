@@ -68,8 +68,8 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
         for key in ("loss", "grad_norm"):
             if not math.isfinite(logs.get(key, 0.0)):
                 raise TrainingError(
-                    f"{key} is {logs[key]} at step {step}: train anew with a lower grpo.learning_rate; --resume keeps"
-                    " the one that a run began with"
+                    f"{key} is {logs[key]} at step {step}: go on from the last checkpoint with --resume and a lower"
+                    " --set grpo.learning_rate"
                 )
         line = {"step": float(step), "clip_ratio": logs.get("clip_ratio/region_mean", 0.0)}
         line |= {key: value for key, value in logs.items() if "/" not in key and key not in OMITTED}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from transformers import AutoTokenizer
 
-from reasoning import ANSWER_PROMPT, answer_confidence, answers_equal, boxed_answer
+from reasoning import answer_confidence, answers_equal, boxed_answer
 from training.chat import chat_text
 from training.engines import open_engine
 from training.evaluation import Measured, Outcome
@@ -33,7 +33,7 @@ class Trial:
 def trial_answers(recipe: Recipe, model: str | Path, measured: Measured) -> list[Trial]:
     """Ask for a greedy trial answer after every step of every measured trace, as the rollout would."""
     tokenizer = AutoTokenizer.from_pretrained(model)
-    start, end = recipe.model.think
+    (start, end), settings = recipe.model.think, recipe.rollout
     opening = "" if recipe.model.thinking_in_prompt else start
     cuts = [(outcome, step) for outcome in measured.outcomes for step in range(1, len(outcome.grade.trace.steps) + 1)]
     engine = open_engine(recipe, model)
@@ -42,20 +42,22 @@ def trial_answers(recipe: Recipe, model: str | Path, measured: Measured) -> list
         for outcome, step in cuts:
             prompt = chat_text(tokenizer, outcome.problem.question + recipe.data.suffix)
             thought = opening + _thought(outcome, step)
-            context = tokenizer.encode(prompt + thought + ANSWER_PROMPT, add_special_tokens=False)
-            requests.append(Request(context, recipe.rollout.probe_tokens, GREEDY, (end,), with_logprobs=True))
+            context = tokenizer.encode(prompt + thought + settings.answer_prompt, add_special_tokens=False)
+            requests.append(Request(context, settings.probe_tokens, GREEDY, (end,), with_logprobs=True))
         completions = generate(engine, requests)
     finally:
         engine.close()
     trials = []
     for (outcome, step), completion in zip(cuts, completions, strict=True):
-        found = boxed_answer("\\boxed" + completion.text)
+        found = boxed_answer(settings.answer_prompt + completion.text)
         trials.append(
             Trial(
                 family=outcome.problem.family,
                 step=step,
                 justified=_justified(outcome, step),
-                confidence=answer_confidence(completion.logprobs, closed=completion.stop is not None),
+                confidence=answer_confidence(
+                    completion.logprobs, closed=completion.stop is not None, mean=settings.confidence_mean
+                ),
                 correct=found is not None and answers_equal(found, outcome.problem.answer),
             )
         )

@@ -18,6 +18,9 @@ class Scored:
         tokens: length of the completion.
         limit: the longest that it could have been, in tokens.
         group: the prompt that it belongs to. Completions of a group stand in the order of their rollouts.
+        text: the completion, thinking included.
+        question: what was asked, with the suffix of the recipe's data.
+        answer: the reference answer.
     """
 
     correct: bool
@@ -26,6 +29,9 @@ class Scored:
     tokens: int
     limit: int
     group: Hashable
+    text: str
+    question: str
+    answer: str
 
 
 Reward = Callable[[Sequence[Scored], RewardSettings], list[float]]

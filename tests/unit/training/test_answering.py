@@ -1,6 +1,7 @@
 """Who answers, where something is wrong with them."""
 
 import json
+import re
 import shutil
 import threading
 import traceback
@@ -10,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from training.answering import from_checkpoint, from_url, load_tokenizer
+from training.answering import check_prompts, from_url, load_tokenizer
 from training.errors import TrainingError
 from training.recipe import load_recipe
 from training.sampler import GREEDY
@@ -112,8 +113,10 @@ def test_an_adapter_without_its_model_is_said_in_a_line(tmp_path):
     assert "\n" not in str(raised.value)
 
 
-def test_a_question_that_does_not_fit_is_named_before_the_engine_starts():
-    recipe = load_recipe("quickstart", ["rollout.max_prompt_tokens=40"])
-    asked = {0: "What is 1 + 1?", 1: "What is 2 + 2? " * 20}
-    with pytest.raises(TrainingError, match=r"takes \d+ tokens.*rollout\.max_prompt_tokens=\d+: 'What is 2 \+ 2"):
-        from_checkpoint(recipe, str(BASE), GREEDY, asked, lambda *_: None)
+def test_a_question_that_does_not_fit_is_named_with_the_length_that_fits_all():
+    tokenizer = load_tokenizer(str(BASE))
+    asked = ["What is 1 + 1?", "What is 2 + 2? " * 20, "What is 3 + 3? " * 10]
+    with pytest.raises(TrainingError, match=r"takes \d+ tokens.*max_prompt_tokens=\d+: 'What is 2 \+ 2") as raised:
+        check_prompts(load_recipe("quickstart", ["rollout.max_prompt_tokens=40"]), tokenizer, asked)
+    fits = re.search(r"rollout\.max_prompt_tokens=\d+", str(raised.value))[0]
+    check_prompts(load_recipe("quickstart", [fits]), tokenizer, asked)

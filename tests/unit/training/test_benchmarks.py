@@ -3,7 +3,9 @@
 import csv
 import json
 
+import datasets
 import pytest
+from datasets.exceptions import DatasetNotFoundError
 
 from training.benchmarks import BOXED, BOXED_LETTER, Item, is_right, load_benchmark, same_text
 from training.data import DataError
@@ -110,6 +112,21 @@ def test_what_cannot_be_loaded_is_said_in_a_line(tmp_path, name, row, says):
         write(tmp_path, name, row)
     with pytest.raises(DataError, match=says):
         load_benchmark(name, tmp_path)
+
+
+def test_a_broken_file_is_named_with_its_line(tmp_path):
+    (tmp_path / "gsm8k.jsonl").write_text('{"question": "Q", "answer": "#### 1"}\n{"question"\n')
+    with pytest.raises(DataError, match=r"gsm8k\.jsonl cannot be read: line 2 is no JSON object"):
+        load_benchmark("gsm8k", tmp_path)
+
+
+def test_a_benchmark_that_the_hub_does_not_give_can_be_read_from_a_file(monkeypatch):
+    def load_dataset(path, config, split):
+        raise DatasetNotFoundError("Dataset 'Idavidrein/gpqa' is a gated dataset on the Hub.")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DataError, match=r"gpqa cannot.*gated dataset on the Hub.*`hf auth login`.*--data FOLDER"):
+        load_benchmark("gpqa-diamond")
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,17 @@ import time
 
 import pytest
 
+from training import evaluation
 from training.comparison import BASE, GRIDS, Result, Run, carry_out, choose, compare_methods
 from training.comparison_report import interval, summarise, write_comparison
 from training.data import DataError
 from training.errors import TrainingError
+from training.evaluation import Measured, Outcome
+from training.grading import grade
 from training.methods import METHODS
+from training.problems import take
 from training.recipe import load_recipe
+from training.sampler import Sampling
 
 
 def result(method, accuracy, tokens, *, seed=0, probe_tokens=0.0, useful=0.5, **settings):
@@ -43,6 +48,14 @@ def test_a_finished_run_is_read_and_not_made_again_but_with_other_settings(tmp_p
     assert math.isnan(again.useful_checks)
     with pytest.raises(ValueError, match="less than 1"):  # it begins, with a setting that no recipe can have
         carry_out(load_recipe("quickstart"), tmp_path, Run("grpo", 0, {"reward.beta": 2.0}, "test", 10, tmp_path))
+
+
+def test_trial_answers_are_counted_once(tmp_path, monkeypatch):
+    [problem] = take("test", 0, 1)
+    answers = (Outcome(problem, grade("\\boxed{4}", "4", ("Wait",)), tokens=50, probe_tokens=30),)
+    monkeypatch.setattr(evaluation, "measure", lambda *_, **__: [Measured("deer", Sampling(), answers)])
+    found = carry_out(load_recipe("quickstart"), tmp_path, Run("deer", 0, {}, "test", 1, tmp_path / "deer"))
+    assert (found.tokens, found.probe_tokens, found.decoded_tokens) == (50, 30, 80)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import datasets
 import pytest
+from datasets.exceptions import DatasetNotFoundError
 
 from training.data import HUB, DataError, Question, file_questions, take_questions
 from training.recipe import DataSettings
@@ -58,6 +59,43 @@ def test_columns_have_names_of_their_own(jsonl):
 def test_a_row_that_lacks_something_is_named(jsonl, rows, says):
     with pytest.raises(DataError, match=says):
         take_questions(settings(jsonl(rows)), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("rows.jsonl", '{"question": "a", "answer": "1"}\n\n{"question": "b", "ans\n', "line 3 is no JSON object"),
+        ("rows.jsonl", '{"question": "a", "answer": "1"}\n5\n', "line 2 is no JSON object"),
+        ("rows.jsonl", "", "holds no rows"),
+        ("rows.json", '[{"question": ', "position 13"),
+        ("rows.parquet", "nonsense", "magic bytes"),
+    ],
+)
+def test_a_broken_file_is_named_with_what_is_wrong(tmp_path, name, text, says):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(DataError, match=f"{path}.*{says}") as raised:
+        take_questions(settings(path), 0, 1)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("Couldn't reach 'openai/gsm8k' on the Hub"),
+        DatasetNotFoundError("'openai/gsm8k' is a gated dataset.\nYou must be authenticated."),
+        RuntimeError(),
+    ],
+)
+def test_a_public_set_that_cannot_be_loaded_is_said_in_a_line(monkeypatch, error):
+    def load_dataset(path, config, split):
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    says = r"openai/gsm8k cannot be loaded.*`hf auth login`.* a file of your own as data\.name"
+    with pytest.raises(DataError, match=says) as raised:
+        take_questions(settings("gsm8k"), 0, 1)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

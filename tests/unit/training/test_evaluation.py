@@ -1,12 +1,27 @@
 from dataclasses import replace
 from math import isnan
+from pathlib import Path
 
 import pytest
 
-from training.evaluation import ChainChecks, Measured, Outcome, adaptivity, chain_checks, compare, repair_shares
+from training import evaluation
+from training.evaluation import (
+    ChainChecks,
+    Measured,
+    Outcome,
+    adaptivity,
+    chain_checks,
+    compare,
+    measure,
+    repair_shares,
+)
 from training.grading import grade
-from training.problems import Problem
-from training.sampler import Sampling
+from training.problems import Problem, take
+from training.recipe import load_recipe
+from training.rollout import plain_rollouts, truncated_rollouts
+from training.sampler import GREEDY, Sampling
+
+BASE = Path(__file__).resolve().parents[3] / "checkpoints" / "base"
 
 
 def outcome(family, text, answer="4", needed=1, tokens=10):
@@ -80,3 +95,21 @@ def test_a_check_without_a_marker_is_seen():
     behind = chain(one, answer="7}. January 5: 2 + 5 = 7. \\boxed{7")
     assert [o.passes for o in (told, hidden, behind)] == [2, 2, 2]
     assert repair_shares(measured(told, told, hidden, behind)).hidden == 0.5
+
+
+@pytest.mark.parametrize("rollouts", [plain_rollouts, truncated_rollouts])
+def test_each_answer_is_told_when_it_comes(monkeypatch, scripted_engine, rollouts):
+    engine = scripted_engine("")
+    engine.close = lambda: None
+    monkeypatch.setattr(evaluation, "open_engine", lambda recipe, model: engine)
+    waiting = []
+    questions, samplings = take("test", 0, 3), [Sampling(), GREEDY]
+    measure(
+        load_recipe("quickstart"),
+        BASE,
+        questions,
+        samplings,
+        rollouts,
+        on_answer=lambda: waiting.append(len(engine.queue)),
+    )
+    assert waiting == [2, 1, 0] * 2

@@ -5,16 +5,17 @@ import random
 
 import pytest
 
+from training.comparison import GRIDS, compare_methods, grid
 from training.methods import METHODS, MethodError, PolicyGradient, Scored, load_method
 from training.methods.s_grpo import serial_rollouts
-from training.recipe import RewardSettings
+from training.recipe import RewardSettings, load_recipe
 from training.rollout import RolloutContext, plain_rollouts, truncated_rollouts
 
 SETTINGS = RewardSettings()
 
 
 def scored(correct, *, tokens=10, steps=1, group="q", formatted=True, limit=100):
-    return Scored(correct, formatted, steps, tokens, limit, group)
+    return Scored(correct, formatted, steps, tokens, limit, group, text="", question="", answer="")
 
 
 def rewards(name, *batch, **settings):
@@ -76,6 +77,31 @@ def test_no_method_prefers_a_wrong_answer_to_the_right_one_beside_it(name):
 
 def test_own_methods_are_named_by_module_and_attribute():
     assert load_method("training.methods.grpo:METHOD") is METHODS["grpo"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "setting"),
+    [
+        ("grpo:METHOD", "grpo.learning_rate"),
+        ("deer:DISTILLED", "distill.learning_rate"),
+        ("deer:METHOD", "rollout.threshold"),
+    ],
+)
+def test_a_comparison_tries_learning_rates_for_ones_own_method_and_thresholds_where_nothing_is_trained(
+    attribute, setting
+):
+    tried = grid(f"training.methods.{attribute}")
+    assert [list(settings) for settings in tried] == [[setting]] * 3
+
+
+def test_a_comparison_tries_for_a_bundled_method_what_matters_most_to_it():
+    assert grid("step-grpo") is GRIDS["step-grpo"]
+
+
+def test_a_comparison_refuses_what_is_no_method_before_anything_is_trained(tmp_path):
+    with pytest.raises(MethodError, match="bundled: grpo"):
+        compare_methods(load_recipe("quickstart"), tmp_path, lambda _: pytest.fail("began"), methods=("gpro",))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,10 @@
+import socket
 from types import SimpleNamespace
 from urllib.request import urlopen
 
+import pytest
+
+from training.errors import TrainingError
 from training.prometheus import PrometheusExporter, exporters
 
 
@@ -19,3 +23,12 @@ def test_what_is_logged_can_be_scraped():
 
 def test_no_port_no_exporter():
     assert exporters(None) == []
+
+
+def test_a_port_that_is_taken_is_refused_before_a_run_begins():
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(TrainingError, match=f"--metrics-port {port}: .*in use; take another"):
+            exporters(port)

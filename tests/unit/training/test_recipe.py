@@ -45,6 +45,21 @@ def test_what_a_checkpoint_is_made_of_is_in_the_digest(override):
     assert load_recipe("quickstart", [override]).digest != load_recipe("quickstart").digest
 
 
+def test_a_run_may_go_on_with_another_learning_rate_alone():
+    plain, slower, other = (
+        load_recipe("quickstart", changes) for changes in ([], ["grpo.learning_rate=1e-6"], ["seed=7"])
+    )
+    assert plain.resumable_digest == slower.resumable_digest != other.resumable_digest
+    assert plain.digest != slower.digest
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n"])
+def test_a_file_without_keys_is_no_recipe(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(RecipeError, match="it has no keys"):
+        load_recipe(str(tmp_path / "mine.yaml"), ["seed=1"])
+
+
 @pytest.mark.parametrize("name", bundled_recipes())
 def test_a_kill_costs_a_bundled_recipe_at_most_a_step_of_post_training(name):
     assert load_recipe(name).grpo.save_every == 1
@@ -56,6 +71,12 @@ def test_a_kill_costs_a_bundled_recipe_at_most_a_step_of_post_training(name):
         ("grpo.stepz=3", "grpo.stepz"),
         ("grpo.steps=0", "grpo.steps"),
         ("grpo.steps", "key=value"),
+        ("rollout.temperature=-1", "rollout.temperature"),
+        ("rollout.top_p=7", "rollout.top_p"),
+        ("grpo.learning_rate=-1", "grpo.learning_rate"),
+        ("markers=[]", "markers"),
+        ("markers=[' ']", "markers"),
+        ("data.suffix=Answer: in a box: yes", "quote it: data.suffix="),
         ("name.x=1", "no keys"),
         ("reward.beta=1", "reward.beta"),
     ],

@@ -24,6 +24,10 @@ def measured(*outcomes, name="base"):
     return Measured(name, Sampling(), outcomes)
 
 
+def halved(side):
+    return tuple(replace(each, tokens=each.tokens // 2) for each in side.outcomes)
+
+
 def refuse(name):
     raise AssertionError(f"{name} is not JSON")
 
@@ -57,8 +61,7 @@ def test_what_cannot_be_computed_is_null_and_a_dash(tmp_path):
 def test_savings_exits_and_difficulty_of_a_pair(tmp_path, searches):
     chains = [outcome("chain", 1, thought(2), 60, operations=3), outcome("chain", 2, "<think>\nx", 100, operations=8)]
     base = measured(*searches, *chains)
-    halved = [replace(each, tokens=each.tokens // 2) for each in base.outcomes]
-    found, text = write(tmp_path, base, Measured("tuned", Sampling(), tuple(halved)))
+    found, text = write(tmp_path, base, measured(*halved(base), name="tuned"))
     pair = found["pairs"]["T=1"]
     assert pair["comparison"]["compression_rate"]["mean"] == pair["comparison"]["efficiency_score"]["mean"] == 0.5
     assert pair["base"]["exits"] == {"eos": 0.125, "model": 0.875}
@@ -69,3 +72,15 @@ def test_savings_exits_and_difficulty_of_a_pair(tmp_path, searches):
     assert "| T=1 | base | 87.5% | 72.5 | 3.75 | model 87.5%, eos 12.5% |" in text
     assert "| chain of 3 | 1 | 100.0% / 100.0% | 60.0 / 30.0 | 2.00 / 2.00 |" in text
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["difficulty.png", "exits.png", "tokens.png"]
+
+
+def test_trial_answers_of_a_method_at_inference_time_are_not_saved(tmp_path, searches):
+    base = measured(*searches)
+    exits = [replace(each, probe_tokens=each.tokens // 2) for each in halved(base)]
+    found, text = write(tmp_path, base, measured(*exits, name="deer"))
+    pair = found["pairs"]["T=1"]
+    assert pair["tuned"]["tokens"] == pair["base"]["tokens"] * 3 / 4
+    assert pair["comparison"]["savings_ratio"]["mean"] == 0.25
+    assert "| T=1 | 25.0% [25.0%, 25.0%] |" in text
+    assert "Tokens include those of trial answers" in text
+    assert "trial answers" not in write(tmp_path, base, measured(*halved(base)))[1]

@@ -89,7 +89,7 @@ def test_what_is_left_of_the_token_budget_falls_to_nothing(tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, metric):
     steps = step_log(tmp_path / "log.jsonl")
     begin(steps)
-    says = f"{metric} is nan at step 3: train anew with a lower grpo.learning_rate; --resume keeps"
+    says = f"{metric} is nan at step 3: go on from the last checkpoint with --resume and a lower"
     with pytest.raises(TrainingError, match=says):
         log(steps, 3, **{metric: float("nan")})
     assert read_log(tmp_path / "log.jsonl") == []

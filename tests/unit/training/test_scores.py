@@ -10,6 +10,7 @@ from training import benchmark_report
 from training.answering import Reply, from_checkpoint
 from training.benchmark_report import evaluate_models, plot_names, score
 from training.benchmarks import Item
+from training.errors import TrainingError
 from training.problems import take
 from training.recipe import load_recipe
 from training.sampler import GREEDY
@@ -150,6 +151,22 @@ def test_many_models_become_one_report(tmp_path, monkeypatch):
     assert f"| math-500 | {tuned} | 6 x 2 | 83.3% | 83.3% @1, 83.3% @2 | 50.0 | 1.00 | none 100.0% |" in text
     assert f"| math-500 | {tuned} | 0.333 [" in text
     assert "temperature 1, top-p 0.95, at most 512 tokens" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("rollout.max_prompt_tokens=40", r"takes \d+ tokens.*rollout\.max_prompt_tokens=\d+: 'long"),
+        ("rollout.max_completion_tokens=2000", r"context of 2,048 tokens.*rollout\.max_completion_tokens=1792"),
+    ],
+)
+def test_what_is_too_long_for_the_last_of_them_is_said_before_any_is_asked(tmp_path, monkeypatch, override, says):
+    benchmarks = {"math-500": [Item("short", "1")], "gsm8k": [Item("long " * 50, "1")]}
+    monkeypatch.setattr(benchmark_report, "load_benchmark", lambda name, folder: benchmarks[name])
+    monkeypatch.setattr(benchmark_report, "from_url", lambda *_: pytest.fail("asked"))
+    models = ["http://a.server/v1", str(BASE)]
+    with pytest.raises(TrainingError, match=says):
+        evaluate_models(load_recipe("quickstart", [override]), models, list(benchmarks), tmp_path, lambda _: print)
 
 
 @pytest.mark.parametrize(
