@@ -15,7 +15,6 @@ from typing import Any
 
 from training.data import check_held_out, held_out
 from training.errors import TrainingError
-from training.methods import AtInference, Distillation, PolicyGradient, load_method
 from training.problems import Split
 from training.progress import StageCallback
 from training.recipe import Recipe
@@ -45,12 +44,6 @@ GRIDS: Mapping[str, tuple[dict[str, Any], ...]] = {
 
 What is not tried is the recipe's, for all methods: group size, threshold of trial answers, learning rate.
 """
-OWN_GRIDS: Mapping[type, tuple[dict[str, Any], ...]] = {
-    PolicyGradient: GRIDS["grpo"],
-    Distillation: GRIDS["deer-sft"],
-    AtInference: GRIDS["deer"],
-}
-"""What is tried for a method of one's own, by its kind: learning rates, or thresholds where nothing is trained."""
 
 TUNING_SEED = 1000
 ACCURACY_SLACK = 0.01
@@ -167,12 +160,22 @@ def compare_methods(
 
 
 def grid(method: str) -> tuple[dict[str, Any], ...]:
-    """What is tried for a method.
+    """What is tried for a method; for one of one's own, learning rates, or thresholds where nothing is trained.
 
     Raises:
         MethodError: no such method.
     """
-    return GRIDS[method] if method in GRIDS else OWN_GRIDS[type(load_method(method))]
+    if method in GRIDS:
+        return GRIDS[method]
+    from training.methods import AtInference, Distillation, load_method
+
+    match load_method(method):
+        case AtInference():
+            return GRIDS["deer"]
+        case Distillation():
+            return GRIDS["deer-sft"]
+        case _:
+            return GRIDS["grpo"]
 
 
 def _check_settings(path: Path, settings: Mapping[str, str]) -> None:
@@ -241,6 +244,7 @@ def carry_out(recipe: Recipe, base: Path, run: Run) -> Result:
     if path.exists() and (found := Result(**json.loads(path.read_text()))).settings == run.settings:
         return found
     from training.evaluation import chain_checks, measure
+    from training.methods import AtInference, load_method
     from training.pipeline import post_train
     from training.rollout import RolloutPolicy, plain_rollouts
     from training.sampler import Sampling
