@@ -7,8 +7,8 @@ import torch
 def keep_nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
     """Set to minus infinity, in place, all but the fewest most likely tokens that hold more than ``top_p`` of the mass.
 
-    Tokens that are as likely as the least likely one of these stay, too. Numpy sorts values alone, in a sixth of the
-    time that torch takes for values with their places.
+    Tokens that are as likely as the least likely one of these stay, too. Numpy sorts values alone, much faster than
+    torch sorts values with their places.
 
     Args:
         logits: shape ``(batch, vocabulary)``, float32, on the CPU.
