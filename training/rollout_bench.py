@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median_high
 from typing import Any, TypeVar
 
 import torch
@@ -20,8 +21,8 @@ from training.rollout import Rollout, RolloutContext, plain, plain_rollouts, tru
 from training.sampler import Completion, Sampler, Sampling
 
 Found = TypeVar("Found")
-LONG_TAIL = 1.3
-"""Temperature at which some completions ramble to their limit."""
+LONG_TAIL = Sampling(temperature=1.6)
+"""Flat enough that some completions ramble: the longest are several times as long as half of them."""
 
 TRUNCATED, LOCK_STEP, PLAIN = "truncated rollouts", "truncated, lock-step", "plain"
 TRUNCATED_TAIL, LOCK_STEP_TAIL = "truncated rollouts, long tail", "truncated, lock-step, long tail"
@@ -30,7 +31,8 @@ TRANSFORMERS, GENERATE = "plain, our transformers engine", "plain, transformers'
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One round of one way of sampling; ``longest`` is in tokens, ``probe_share`` of the time.
+    """One round of one way of sampling; ``typical`` (the median) and ``longest`` are in tokens, ``probe_share`` of the
+    time.
 
     ``engine_steps`` counts batches that went through the model, where an engine tells.
     """
@@ -39,6 +41,7 @@ class Timing:
     engine_steps: int
     samples: int
     tokens: int
+    typical: int
     longest: int
     probe_share: float
 
@@ -82,7 +85,7 @@ def time_rollouts(
     usual = Sampling(recipe.rollout.temperature, recipe.rollout.top_p)
     counted: Any = Counted(engine)
     context = RolloutContext(counted, tokenizer, exit_policy(recipe), usual)
-    tailed = replace(context, sampling=replace(usual, temperature=LONG_TAIL))
+    tailed = replace(context, sampling=LONG_TAIL)
     slow = replace(context, engine=open_engine(recipe.overridden({"rollout.engine": "transformers"}), base))
     model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, recipe.model.dtype)).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -123,7 +126,8 @@ def _timed(way: Callable[[], list[Rollout]], counted: Counted) -> Timing:
     seconds, elapsed = clock() - started, time.perf_counter() - begun
     lengths = [len(rollout.completion_ids) for rollout in rollouts]
     probes = sum(rollout.probe_seconds for rollout in rollouts) / elapsed
-    return Timing(seconds, counted.steps - before, len(rollouts), sum(lengths), max(lengths), probes)
+    typical, longest = median_high(lengths), max(lengths)
+    return Timing(seconds, counted.steps - before, len(rollouts), sum(lengths), typical, longest, probes)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

@@ -58,13 +58,13 @@ class StepBench:
         lines += [f"| {name} | {seconds:.2f} | {seconds / total:.1%} |" for name, seconds in self.parts.items()]
         lines += [
             "",
-            "| rollouts (medians) | seconds | engine steps | tokens | longest | tokens/s | probes |",
-            "|---|---|---|---|---|---|---|",
+            "| rollouts (medians) | seconds | engine steps | tokens | median | longest | tokens/s | probes |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for name, timings in self.rollouts.items():
             one = sorted(timings, key=lambda timing: timing.seconds)[len(timings) // 2]
             lines.append(
-                f"| {name} | {one.seconds:.2f} | {one.engine_steps or '-'} | {one.tokens:,} | {one.longest}"
+                f"| {name} | {one.seconds:.2f} | {one.engine_steps or '-'} | {one.tokens:,} | {one.typical} | {one.longest}"
                 f" | {one.tokens_per_second:,.0f} | {one.probe_share:.1%} |"
             )
         return "\n".join([*lines, ""])

@@ -65,10 +65,10 @@ def test_the_title_says_how_many_completions_and_updates_were_timed(updates, tit
 
 
 def test_every_column_of_the_rollouts_has_its_name():
-    timing = Timing(seconds=2.0, engine_steps=30, samples=8, tokens=4000, longest=500, probe_share=0.1)
+    timing = Timing(seconds=2.0, engine_steps=30, samples=8, tokens=4000, typical=450, longest=500, probe_share=0.1)
     lines = StepBench({"total": 1.0}, {"plain": (timing,)}, (), samples=8, updates=1).as_markdown().splitlines()
     assert lines[-3:] == [
-        "| rollouts (medians) | seconds | engine steps | tokens | longest | tokens/s | probes |",
-        "|---|---|---|---|---|---|---|",
-        "| plain | 2.00 | 30 | 4,000 | 500 | 2,000 | 10.0% |",
+        "| rollouts (medians) | seconds | engine steps | tokens | median | longest | tokens/s | probes |",
+        "|---|---|---|---|---|---|---|---|",
+        "| plain | 2.00 | 30 | 4,000 | 450 | 500 | 2,000 | 10.0% |",
     ]
