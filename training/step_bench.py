@@ -64,8 +64,8 @@ class StepBench:
         for name, timings in self.rollouts.items():
             one = sorted(timings, key=lambda timing: timing.seconds)[len(timings) // 2]
             lines.append(
-                f"| {name} | {one.seconds:.2f} | {one.engine_steps or '-'} | {one.tokens:,} | {one.typical} | {one.longest}"
-                f" | {one.tokens_per_second:,.0f} | {one.probe_share:.1%} |"
+                f"| {name} | {one.seconds:.2f} | {one.engine_steps or '-'} | {one.tokens:,} | {one.typical}"
+                f" | {one.longest} | {one.tokens_per_second:,.0f} | {one.probe_share:.1%} |"
             )
         return "\n".join([*lines, ""])
 
