@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,7 @@ def _source(settings: DataSettings, seed: int) -> Iterator[Question]:
     return loader(seed)
 
 
+@cache
 def _hub_rows(name: str) -> list[Question]:
     source = HUB[name]
     rows = load_from_hub(source.path, source.config, source.split, "a file of your own as data.name")

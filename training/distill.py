@@ -22,13 +22,14 @@ from training.engines import open_engine
 from training.errors import TrainingError
 from training.experience import exit_policy, fits_prompt, step_rng
 from training.grading import grade
+from training.json_lines import appending, read_lines
 from training.methods import Distillation
 from training.progress import StepCallback
 from training.recipe import DistillSettings, Recipe
 from training.resume import CHECKPOINTS, prepare
 from training.rollout import RolloutContext
 from training.sampler import Sampling
-from training.saving import clear_disk_errors, write_whole
+from training.saving import clear_disk_errors, stamps
 from training.sft import Example, collate, next_token_loss
 from training.step_log import LOG_NAME
 
@@ -163,7 +164,7 @@ def collect(
     rows = take_questions(
         recipe.data, recipe.seed + 1_000_000, settings.steps * settings.prompts, fits_prompt(tokenizer, recipe)
     )
-    rounds = _read(path)
+    rounds = [_round(**fields) for fields in read_lines(path)]
 
     def enough() -> bool:
         cost = sum(one.sampled_tokens for one in rounds)
@@ -179,17 +180,14 @@ def collect(
             _go_on_from(rounds[-1].draws)
         sampling = Sampling(recipe.rollout.temperature, recipe.rollout.top_p)
         context = RolloutContext(engine, tokenizer, exit_policy(recipe), sampling, settings.group_size)
-        with clear_disk_errors(path.parent):
-            write_whole(path, "".join(map(_line, rounds)))
-            with path.open("a") as file:
-                while not enough():
-                    start = len(rounds) * settings.prompts
-                    asked = rows[start : start + settings.prompts]
-                    rng = step_rng(recipe.seed, len(rounds), 0)
-                    rounds.append(_sample(recipe, method, replace(context, rng=rng), asked))
-                    file.write(_line(rounds[-1]))
-                    file.flush()
-                    on_step(start + len(asked), len(rows), {"accuracy": rounds[-1].accuracy})
+        with clear_disk_errors(path.parent), appending(path, map(asdict, rounds)) as append:
+            while not enough():
+                start = len(rounds) * settings.prompts
+                asked = rows[start : start + settings.prompts]
+                rng = step_rng(recipe.seed, len(rounds), 0)
+                rounds.append(_sample(recipe, method, replace(context, rng=rng), asked))
+                append(asdict(rounds[-1]))
+                on_step(start + len(asked), len(rows), {"accuracy": rounds[-1].accuracy})
     finally:
         engine.close()
     return rounds
@@ -228,24 +226,13 @@ def _go_on_from(draws: Sequence[str]) -> None:
     torch.cuda.set_rng_state_all(gpus[: torch.cuda.device_count()])
 
 
-def _line(found: Round) -> str:
-    return json.dumps(asdict(found)) + "\n"
-
-
-def _read(path: Path) -> list[Round]:
-    """The rounds of a file; without a last line that a kill cut short."""
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return [_round(**json.loads(line)) for line in lines]
-
-
 def _round(examples: list[dict[str, Any]], **fields: Any) -> Round:
     return Round([Example(**example) for example in examples], **fields)
 
 
 def _key(base: str | Path) -> str:
     """Stands for a folder by its weights, which may have been written anew since, and for a hub name by itself."""
-    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in Path(base).glob("*.safetensors")]
-    return hashlib.sha256(json.dumps(sorted(files) or str(base)).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(stamps(Path(base), "*.safetensors") or str(base)).encode()).hexdigest()[:16]
 
 
 def _learned(examples: Sequence[Example]) -> int:

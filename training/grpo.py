@@ -88,10 +88,10 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Both as the checkpoint has them, but for a learning rate that is now another."""
         super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
         scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
         change = self.args.learning_rate / (scheduler.base_lrs[0] or 1)
-        if checkpoint is None or change == 1:
-            return
         scheduler.base_lrs = [self.args.learning_rate] * len(scheduler.base_lrs)
         for group in self.optimizer.param_groups:
             group["initial_lr"] = self.args.learning_rate

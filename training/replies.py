@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from training.answering import Reply, ReplyCallback
+from training.json_lines import appending, read_lines
 from training.recipe import Recipe
-from training.saving import clear_disk_errors, write_whole
+from training.saving import clear_disk_errors, stamps
 
 DECISIVE = ("*.safetensors", "*.jinja", "*config.json", "tokenizer.json")
 """Weights, chat template, settings and tokenizer of a checkpoint."""
@@ -34,22 +35,20 @@ def recalled(
         ask: brings what is missing, by place: the first question's samples, then the next one's.
         on_reply: called for every reply that is there.
     """
-    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _files(model)]
+    files = stamps(Path(model), *DECISIVE)  # none of a hub name or a server
     asked = json.dumps([_sampling(recipe), model, files, list(questions), samples])
     path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()}.jsonl"
-    replies = _read(path)
+    replies = {place: Reply(**fields) for place, fields in read_lines(path)}
     for _ in replies:
         on_reply()
     missing = {place: questions[place // samples] for place in range(len(questions) * samples) if place not in replies}
     if missing:
         with clear_disk_errors(folder, "give the same command again"):
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, "".join(_line(place, reply) for place, reply in replies.items()))
-            with path.open("a") as file:
+            with appending(path, ((place, asdict(reply)) for place, reply in replies.items())) as append:
 
                 def keep(place: int, reply: Reply) -> None:
-                    file.write(_line(place, reply))
-                    file.flush()
+                    append((place, asdict(reply)))
                     replies[place] = reply
                     on_reply()
 
@@ -60,23 +59,8 @@ def recalled(
     ]
 
 
-def _line(place: int, reply: Reply) -> str:
-    return json.dumps([place, asdict(reply)]) + "\n"
-
-
-def _read(path: Path) -> dict[int, Reply]:
-    """By place; without a last line that a kill cut short."""
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return {place: Reply(**fields) for place, fields in map(json.loads, lines)}
-
-
 def _sampling(recipe: Recipe) -> list[object]:
     """The values of a recipe that a reply depends on."""
     drawn, rollout = recipe.evaluation, recipe.rollout
     how = [drawn.temperature, drawn.top_p, rollout.max_completion_tokens, recipe.seed]
     return [*how, rollout.engine, recipe.model.dtype, recipe.model.think]
-
-
-def _files(model: str) -> list[Path]:
-    """Files of a folder that its replies depend on; none of a hub name or a server."""
-    return sorted(path for pattern in DECISIVE for path in Path(model).glob(pattern))

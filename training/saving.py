@@ -22,6 +22,12 @@ def replacing(path: Path) -> Iterator[Path]:
     partial.replace(path)
 
 
+def stamps(folder: Path, *patterns: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of change (ns) of a folder's files, by which one that was written anew is known."""
+    files = (path for pattern in patterns for path in folder.glob(pattern))
+    return sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file that a kill leaves as it was or as it shall be."""
     with replacing(path) as partial:

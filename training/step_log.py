@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.errors import TrainingError
+from training.json_lines import read_lines
 from training.progress import StepCallback
 from training.saving import write_whole
 
@@ -84,7 +85,4 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
 
 def read_log(path: Path) -> list[dict[str, float]]:
     """The lines of a log; a last one that a kill cut short is left out, and no file is an empty log."""
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return read_lines(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from step_logs import untimed
 
 BASE = Path(__file__).resolve().parents[3] / "checkpoints" / "base"
 SCRIPT = """
@@ -32,7 +33,6 @@ for folder, saves, rows in zip(sys.argv[3:], (1, 0, 0), (4, 4, 2)):
     recipe = recipe.overridden({"grpo.save_every": saves, "grpo.micro_batch": rows})
     train_policy(recipe, method, base, Path(folder), on_step=lambda *_: None, resume=True, engine=engine)
 """
-OF_THE_PROCESS = ("_seconds", "step_time", "sync_difference")  # the guard checks what the process sampled last
 OF_MICRO_BATCHES = ("trained_cells", "entropy")  # their padding, and a mean over them whatever their lengths
 
 pytestmark = pytest.mark.integration
@@ -47,8 +47,7 @@ def start(engine, *folders):
 
 
 def log(folder):
-    lines = [json.loads(line) for line in (folder / "training_log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if not key.endswith(OF_THE_PROCESS)} for line in lines]
+    return untimed(json.loads(line) for line in (folder / "training_log.jsonl").read_text().splitlines())
 
 
 @pytest.mark.parametrize("engine", ["vllm", "transformers"])

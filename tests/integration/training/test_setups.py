@@ -12,6 +12,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from step_logs import untimed
 from transformers import AutoConfig
 
 from reasoning import count_steps
@@ -51,14 +52,6 @@ def kill_after_a_step(folder, process):
     for one in (*launcher.children(recursive=True), launcher):
         one.kill()
     process.communicate()
-
-
-def untimed(log):
-    """What the guard checks is what the process sampled last."""
-    return [
-        {key: value for key, value in line.items() if not key.endswith(("_seconds", "step_time", "sync_difference"))}
-        for line in log
-    ]
 
 
 def agree(found, in_16_bits=False):

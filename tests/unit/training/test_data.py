@@ -7,6 +7,7 @@ import datasets
 import pytest
 from datasets.exceptions import DatasetNotFoundError
 
+from training import data
 from training.data import HUB, DataError, Question, file_questions, take_questions
 from training.recipe import DataSettings
 
@@ -15,6 +16,12 @@ ROWS = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(5
 
 def settings(name, **options):
     return DataSettings(name=str(name), **options)
+
+
+@pytest.fixture(autouse=True)
+def nothing_read_before():
+    """Public sets are read once a process."""
+    data._hub_rows.cache_clear()
 
 
 @pytest.fixture
